@@ -1,0 +1,72 @@
+"""What is left to do, from coverage alone. Pure."""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from indexer.model import CoveredBlocks
+
+
+class Heights:
+    """A set of block heights, as disjoint half-open ranges in order."""
+
+    def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
+        self._ranges = sorted(ranges)
+
+    @classmethod
+    def joined(cls, ranges: Iterable[tuple[int, int]]) -> "Heights":
+        """The union of ranges that may overlap."""
+        runs: list[tuple[int, int]] = []
+        for low, high in sorted(ranges):
+            if runs and low <= runs[-1][1]:
+                runs[-1] = (runs[-1][0], max(runs[-1][1], high))
+            else:
+                runs.append((low, high))
+        return cls(runs)
+
+    def __contains__(self, height: int | None) -> bool:
+        if height is None:
+            return False
+        at = bisect_left(self._ranges, (height + 1,)) - 1
+        return at >= 0 and height < self._ranges[at][1]
+
+    def overlaps(self, low: int, high: int) -> list[tuple[int, int]]:
+        """The parts of `low` to `high` that are in the set."""
+        at = max(bisect_left(self._ranges, (low,)) - 1, 0)
+        parts = []
+        for start, end in self._ranges[at:]:
+            if start >= high:
+                break
+            if end > low:
+                parts.append((max(start, low), min(end, high)))
+        return parts
+
+    def add(self, low: int, high: int) -> None:
+        """Put a range in that overlaps none of those present."""
+        at = bisect_left(self._ranges, (low,))
+        if at and self._ranges[at - 1][1] == low:
+            low = self._ranges.pop(at - 1)[0]
+            at -= 1
+        if at < len(self._ranges) and self._ranges[at][0] == high:
+            high = self._ranges.pop(at)[1]
+        insort(self._ranges, (low, high))
+
+
+def not_yet(blocks: CoveredBlocks, known: Heights) -> Iterator[CoveredBlocks]:
+    """The parts of a range that are not covered. A part keeps the times of the whole: it touches
+    the covered part that bounds it, and the two are joined when they are stored."""
+    low = blocks.block_from
+    for start, end in known.overlaps(blocks.block_from, blocks.block_to):
+        if low < start:
+            yield msgspec.structs.replace(blocks, block_from=low, block_to=start)
+        low = end
+    if low < blocks.block_to:
+        yield msgspec.structs.replace(blocks, block_from=low)
+
+
+def before(blocks: CoveredBlocks, height: int) -> CoveredBlocks | None:
+    """The part of a range below a height."""
+    if blocks.block_from >= height:
+        return None
+    return msgspec.structs.replace(blocks, block_to=min(blocks.block_to, height))

@@ -1,0 +1,168 @@
+"""Gathers what a source read until it is written in one transaction. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from indexer.errors import Conflict, SourceFault
+from indexer.model import (
+    AccountDay,
+    BlockLine,
+    CoveredBlocks,
+    Facts,
+    LedgerLiquidation,
+    RawEvent,
+    Stretch,
+    Undecoded,
+)
+from indexer.plan import Heights, before, not_yet
+from indexer.venues import hyperliquid as venue
+
+# A step is written when one of these is reached: they bound memory, not correctness.
+FULL_EVENTS = 20_000
+FULL_ACCOUNTS = 50_000
+FULL_BLOCKS = 250_000
+# Lines at the start of a file that are parsed although the needle is not in them.
+SAMPLE_LINES = 1000
+
+
+class NeedleLied(Exception):
+    """A line without the needle's letters holds a mark: the file must be parsed whole."""
+
+
+class Step:
+    """What one transaction will write.
+
+    `known` are the heights covered when the step began; account days add up only blocks that are
+    not among them. `faults` are contradictions found on the way; what they concern is left out.
+    """
+
+    def __init__(self, known: Mapping[Facts, Heights], *, with_accounts: bool) -> None:
+        self._known = known
+        self._with_accounts = with_accounts
+        self._days = venue.AccountDays()
+        self.legs: dict[str, venue.Leg] = {}
+        self.raw: dict[str, RawEvent] = {}
+        self.undecoded: dict[str, Undecoded] = {}
+        self.ledger: dict[str, LedgerLiquidation] = {}
+        self.covered: dict[Facts, list[CoveredBlocks]] = defaultdict(list)
+        self.read_again: list[tuple[int, int]] = []
+        self.faults: list[Conflict] = []
+        self._blocks = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to write."""
+        return (
+            len(self.raw) >= FULL_EVENTS
+            or len(self._days) >= FULL_ACCOUNTS
+            or self._blocks >= FULL_BLOCKS
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not self.raw and not any(self.covered.values())
+
+    def account_days(self) -> list[AccountDay]:
+        """The account days of the blocks that this step is the first to cover."""
+        return self._days.rows()
+
+    def trades(self) -> dict[str, list[venue.Leg]]:
+        """The legs read in this step, by trade."""
+        trades: dict[str, list[venue.Leg]] = defaultdict(list)
+        for leg in self.legs.values():
+            trades[venue.trade_key(leg)].append(leg)
+        return trades
+
+    def take_fills(self, stretch: Stretch, *, trust_needle: bool) -> None:
+        """Take blocks of fills. Raises SourceFault at a line that cannot be opened, after the
+        lines before it were taken; NeedleLied when the prefilter must not be trusted."""
+        facts: tuple[Facts, ...] = ("liquidations",)
+        new_days = Heights()
+        if self._with_accounts:
+            facts = ("liquidations", "account_days")
+            for part in self._new("account_days", stretch.covered):
+                new_days.add(part.block_from, part.block_to)
+        for line in stretch.sample:
+            _check_needle(line)
+        for line in stretch.lines:
+            with self._opening(line, facts, stretch.covered):
+                if line.block_number in new_days:
+                    for raw, undecoded in self._days.add(line):
+                        self._keep(raw, undecoded)
+                if venue.NEEDLE in line.events or not trust_needle:
+                    self._take_legs(line, trust_needle=trust_needle)
+                elif line.line <= SAMPLE_LINES:
+                    _check_needle(line)
+        self._cover(facts, stretch.covered)
+
+    def take_updates(self, stretch: Stretch) -> None:
+        """Take blocks of ledger updates. Raises SourceFault as `take_fills`."""
+        facts: tuple[Facts, ...] = ("ledger_liquidations",)
+        for line in stretch.lines:
+            with self._opening(line, facts, stretch.covered):
+                for raw, row in venue.ledger_liquidations(line):
+                    if isinstance(row, Undecoded):
+                        self._keep(raw, row)
+                    elif self._keep(raw):
+                        self.ledger[row.event_key] = row
+        self._cover(facts, stretch.covered)
+
+    @contextmanager
+    def _opening(
+        self, line: BlockLine, facts: Sequence[Facts], covered: Sequence[CoveredBlocks]
+    ) -> Iterator[None]:
+        try:
+            yield
+        except (msgspec.MsgspecError, ArithmeticError) as error:
+            height = line.block_number or 0
+            self._cover(facts, [part for b in covered if (part := before(b, height))])
+            raise SourceFault(line.where, f"events cannot be read: {error}") from error
+
+    def _take_legs(self, line: BlockLine, *, trust_needle: bool) -> None:
+        for leg in venue.forced_legs(line, trust_needle=trust_needle):
+            if not isinstance(leg, venue.Leg):
+                self._keep(*leg)
+            elif self._keep(leg.raw):
+                self.legs[leg.raw.event_key] = leg
+
+    def _keep(self, raw: RawEvent, undecoded: Undecoded | None = None) -> bool:
+        """Keep an event; a second one under its key must say the same."""
+        first = self.raw.setdefault(raw.event_key, raw)
+        if first is not raw and not venue.is_same(first.body, raw.body):
+            self.faults.append(contradiction(raw, f"{first.source}:{first.line}"))
+        if undecoded and first is raw:
+            self.undecoded[undecoded.event_key] = undecoded
+        return first is raw
+
+    def _new(self, facts: Facts, covered: Sequence[CoveredBlocks]) -> Iterator[CoveredBlocks]:
+        for blocks in covered:
+            yield from not_yet(blocks, self._known[facts])
+
+    def _cover(self, facts: Sequence[Facts], covered: Sequence[CoveredBlocks]) -> None:
+        for fact in facts:
+            for blocks in covered:
+                self._blocks += blocks.block_to - blocks.block_from
+                known = self._known[fact]
+                again = known.overlaps(blocks.block_from, blocks.block_to)
+                if fact == "liquidations":
+                    self.read_again += again
+                for part in not_yet(blocks, known):
+                    self.covered[fact].append(part)
+                    known.add(part.block_from, part.block_to)
+
+
+def contradiction(raw: RawEvent, stored_at: str) -> Conflict:
+    """The message for an event that was published twice with different content."""
+    return Conflict(
+        f"{raw.source}:{raw.line}: block {raw.block_number}: {raw.event_key} says other than the"
+        f" same event read from {stored_at}; the first stays"
+    )
+
+
+def _check_needle(line: BlockLine) -> None:
+    if venue.NEEDLE not in line.events and not venue.is_needle_honest(line):
+        raise NeedleLied(line.where)

@@ -1,0 +1,284 @@
+"""The conductor: what a source read becomes rows and coverage, in one transaction a step.
+
+Running any range again, in any order or in overlapping pieces, gives the same rows: rows have
+natural keys, sums are added only for blocks that were not covered, and coverage is written in the
+same transaction, where a second writer of the same blocks is refused.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from indexer.errors import Fenced, IndexerError, SourceFault
+from indexer.model import Facts, Liquidation, Stretch, Undecoded
+from indexer.plan import Heights
+from indexer.sources import hyperliquid as source
+from indexer.step import NeedleLied, Step, contradiction
+from indexer.store import ledger
+from indexer.store.database import Connection
+from indexer.venues import hyperliquid as venue
+
+FACTS: tuple[Facts, ...] = ("liquidations", "account_days", "ledger_liquidations")
+VENUE = venue.SPEC.name
+CHAIN = venue.SPEC.chain
+POLL_SECONDS = 0.05
+_ATTEMPTS = 20
+
+
+@dataclass
+class Tally:
+    """What a run wrote and what went wrong; `low` and `high` bound the heights it read."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: list[IndexerError] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    low: int | None = None
+    high: int | None = None
+
+    def saw(self, stretch: Stretch) -> None:
+        """Widen the bounds by what a read covered."""
+        for blocks in stretch.covered:
+            self.low = blocks.block_from if self.low is None else min(self.low, blocks.block_from)
+            self.high = blocks.block_to if self.high is None else max(self.high, blocks.block_to)
+
+
+# Told after each read: the file, and how many of its stored bytes are read.
+Progress = Callable[[source.HourFile, int], None]
+
+
+class Writer:
+    """Owns the step in the making and the database connection it will be written through."""
+
+    def __init__(self, connection: Connection, *, with_accounts: bool, is_simulated: bool) -> None:
+        self._connection = connection
+        self._is_simulated = is_simulated
+        self._with_accounts = with_accounts
+        self.tally = Tally()
+        self.restart()
+
+    def restart(self) -> None:
+        """Drop what is not written and look again at what is covered."""
+        self._known = {
+            facts: Heights(ledger.covered(self._connection, VENUE, facts)) for facts in FACTS
+        }
+        self._begin()
+
+    def _begin(self) -> None:
+        self.step = Step(self._known, with_accounts=self._with_accounts)
+
+    @property
+    def needle(self) -> bytes | None:
+        """What picks the lines to look at; with account days every line counts."""
+        return None if self._with_accounts else venue.NEEDLE
+
+    def take(self, layout: source.Layout, stretch: Stretch, *, trust_needle: bool = True) -> None:
+        """Take a stretch and write the step when it is full. Raises SourceFault where the stretch
+        ends in one, once what stands before it is taken."""
+        if layout == "misc":
+            self.step.take_updates(stretch)
+        else:
+            self.step.take_fills(stretch, trust_needle=trust_needle)
+        self.tally.saw(stretch)
+        if self.step.is_full:
+            self.write()
+        if stretch.fault:
+            raise stretch.fault
+
+    def write(self) -> None:
+        """Write the step: rows, coverage and account days together or not at all.
+
+        Raises Fenced when somebody else covered one of its blocks; then nothing was written.
+        """
+        step = self.step
+        if not step.is_empty:
+            with self._connection.transaction():
+                counts, faults = _write(self._connection, step, is_simulated=self._is_simulated)
+            self.tally.counts += counts
+            self.tally.faults += faults
+        self.tally.faults += step.faults
+        self._begin()
+
+
+def _write(
+    connection: Connection, step: Step, *, is_simulated: bool
+) -> tuple[Counter[str], list[IndexerError]]:
+    faults: list[IndexerError] = list(_other_content(connection, step))
+    for found in ledger.append_raw(connection, list(step.raw.values()), is_simulated=is_simulated):
+        if not venue.is_same(found.stored, found.read):
+            faults.append(contradiction(step.raw[found.event_key], found.stored_at))
+            step.legs.pop(found.event_key, None)
+            step.ledger.pop(found.event_key, None)
+    liquidations, undecoded = _decode(connection, step)
+    undecoded += step.undecoded.values()
+    ledger.append_liquidations(connection, liquidations)
+    ledger.append_ledger(connection, list(step.ledger.values()))
+    ledger.append_undecoded(connection, undecoded)
+    ledger.add_account_days(connection, step.account_days())
+    for facts, blocks in step.covered.items():
+        ledger.cover(connection, VENUE, facts, blocks, venue.SPEC.decoder_version)
+    counts = Counter(
+        liquidations=len(liquidations),
+        ledger_liquidations=len(step.ledger),
+        undecoded=len(undecoded),
+        blocks=sum(b.block_to - b.block_from for b in step.covered["liquidations"]),
+    )
+    return counts, faults
+
+
+def _other_content(connection: Connection, step: Step) -> Iterator[IndexerError]:
+    """Blocks that were read whole before and now hold more or fewer marked fills."""
+    if not step.read_again:
+        return
+    stored = ledger.stored_marks(connection, CHAIN, step.read_again)
+    again = Heights.joined(step.read_again)
+    read = Counter(
+        raw.block_number
+        for raw in step.raw.values()
+        if raw.block_number in again and not raw.event_key.startswith("ledger/")
+    )
+    for number in sorted({n for n in (*stored, *read) if n is not None}):
+        if stored.get(number, 0) != read[number]:
+            yield IndexerError(
+                f"block {number}, read whole before with {stored.get(number, 0)} marked fills,"
+                f" now has {read[number]}"
+            )
+
+
+def _decode(connection: Connection, step: Step) -> tuple[list[Liquidation], list[Undecoded]]:
+    """Make the rows of the step's trades. A trade of which we hold one leg may have the other in
+    the ledger, from another file or another day."""
+    trades = step.trades()
+    alone = [key for key, legs in trades.items() if len(legs) == 1]
+    if alone:
+        for raw in ledger.stored_under(connection, CHAIN, alone):
+            leg = venue.leg_again(raw)
+            legs = trades[venue.trade_key(leg)] if leg else []
+            if leg and raw.event_key != legs[0].raw.event_key:
+                legs.append(leg)
+    liquidations, undecoded = [], []
+    for legs in trades.values():
+        row = venue.decode(legs)
+        if isinstance(row, Liquidation):
+            liquidations.append(row)
+        else:
+            undecoded.append(row)
+    return liquidations, undecoded
+
+
+def backfill(
+    connection: Connection,
+    location: str,
+    *,
+    with_accounts: bool = True,
+    account: str | None = None,
+    progress: Progress = lambda file, size: None,
+) -> Tally:
+    """Read a tree of finished files, or one file, and store what is in it.
+
+    A file that cannot be read on is a fault of the tally; what stands before it is kept and the
+    other files are read. `account` is whose API records are that do not say.
+    """
+    listing = source.discover(location)
+    writer = Writer(connection, with_accounts=with_accounts, is_simulated=listing.is_simulated)
+    writer.tally.ignored += listing.ignored
+    for files in source.units(listing.files):
+        if files[0].layout == "records":
+            _backfill_records(writer, files, account)
+        else:
+            _backfill_blocks(writer, files, progress)
+    return writer.tally
+
+
+def _backfill_records(writer: Writer, files: list[source.HourFile], account: str | None) -> None:
+    for file in files:
+        try:
+            for layout, line in source.read_records(file.file, account):
+                writer.take(layout, Stretch(lines=(line,)), trust_needle=False)
+        except SourceFault as fault:
+            writer.tally.faults.append(fault)
+        writer.write()
+
+
+def _backfill_blocks(writer: Writer, files: list[source.HourFile], progress: Progress) -> None:
+    """Read files that belong together, from the start again when another process covered their
+    blocks meanwhile, or when the prefilter turned out not to fit them."""
+    trust_needle = True
+    counted, found = writer.tally.counts.copy(), len(writer.tally.faults)
+    for _ in range(_ATTEMPTS):
+        try:
+            _read_files(writer, files, progress, trust_needle=trust_needle)
+            return
+        except NeedleLied:
+            trust_needle = False
+        except Fenced:
+            pass
+        writer.restart()
+        writer.tally.counts = counted.copy()
+        del writer.tally.faults[found:]
+    raise Fenced(f"{files[0].file.uri}: another process keeps covering these blocks")
+
+
+def _read_files(
+    writer: Writer, files: list[source.HourFile], progress: Progress, *, trust_needle: bool
+) -> None:
+    broken = None
+    for file, stretch in source.read(files, writer.needle if trust_needle else None):
+        if file is broken:
+            continue
+        try:
+            writer.take(file.layout, stretch, trust_needle=trust_needle)
+        except SourceFault as fault:
+            writer.tally.faults.append(fault)
+            broken = file
+        progress(file, stretch.size)
+    writer.write()
+
+
+def follow(
+    connection: Connection,
+    location: str,
+    *,
+    with_accounts: bool = True,
+    is_over: Callable[[], bool],
+    say: Callable[[str], None],
+) -> Tally:
+    """Read what a running node appends until told to stop, one step a read.
+
+    Begins in the hour before the last covered block, or with the oldest file. Every fill is
+    parsed: at the head there is time, and no prefilter to trust. Faults are said at once; the
+    lines after them are read.
+    """
+    is_simulated = source.is_simulated(location)
+    writer = Writer(connection, with_accounts=with_accounts, is_simulated=is_simulated)
+    last = ledger.covered_until(connection, VENUE)
+    since = None if last is None else last - timedelta(hours=1)
+    tails = [(layout, source.Tail(location, layout, since)) for layout in source.BLOCK_LAYOUTS]
+    while not is_over():
+        is_idle = True
+        for layout, tail in tails:
+            stretch = tail.poll()
+            if stretch is None:
+                continue
+            is_idle = False
+            try:
+                writer.take(layout, stretch, trust_needle=False)
+            except SourceFault as fault:
+                writer.tally.faults.append(fault)
+            _write_and_say(writer, say)
+        if is_idle:
+            time.sleep(POLL_SECONDS)
+    return writer.tally
+
+
+def _write_and_say(writer: Writer, say: Callable[[str], None]) -> None:
+    counted, found, started = writer.tally.counts.copy(), len(writer.tally.faults), time.monotonic()
+    writer.write()
+    new = writer.tally.counts - counted
+    if new["liquidations"] or new["ledger_liquidations"] or new["undecoded"]:
+        milliseconds = round(1000 * (time.monotonic() - started))
+        fields = " ".join(f"{name}={number}" for name, number in sorted(new.items()))
+        say(f"venue={VENUE} to={writer.tally.high} {fields} ms={milliseconds}")
+    for fault in writer.tally.faults[max(found - 1, 0) :]:
+        say(f"fault: {fault}")
