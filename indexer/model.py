@@ -185,3 +185,24 @@ class ProtocolVault(msgspec.Struct, frozen=True, gc=False):
     valid_from: date | None
     valid_to: date | None
     source: str
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """How a label or a size flag comes about.
+
+    `query` is one set-based SELECT over the `liq` views with `%(name)s` for each parameter and for
+    `as_of`, the time of the last covered block. A flag rule selects venue, account, level,
+    subject_key, value_usd, threshold_usd, occurred_at; a label rule venue, account, label,
+    confidence, evidence, valid_during. `sentence` is printed in reports, filled with the
+    parameters.
+    """
+
+    id: str
+    version: int
+    makes: Literal["flags", "labels"]
+    sentence: str
+    parameters: dict[str, object]
+    query: str
+
+    def __str__(self) -> str:
+        return self.sentence.format(**self.parameters)

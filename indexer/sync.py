@@ -44,8 +44,9 @@ class Tally:
             self.high = blocks.block_to if self.high is None else max(self.high, blocks.block_to)
 
 
-# Told after each read: the file, and how many of its stored bytes are read.
-Progress = Callable[[source.HourFile, int], None]
+# Told after each read: the file, how many of its stored bytes are read, and those of all files.
+Progress = Callable[[source.HourFile, int, int], None]
+Told = Callable[[source.HourFile, int], None]
 
 
 class Writer:
@@ -56,6 +57,7 @@ class Writer:
         self._is_simulated = is_simulated
         self._with_accounts = with_accounts
         self.tally = Tally()
+        ledger.keep_vaults(connection, VENUE, venue.PROTOCOL_VAULTS)
         self.restart()
 
     def restart(self) -> None:
@@ -173,7 +175,7 @@ def backfill(
     *,
     with_accounts: bool = True,
     account: str | None = None,
-    progress: Progress = lambda file, size: None,
+    progress: Progress = lambda file, size, total: None,
 ) -> Tally:
     """Read a tree of finished files, or one file, and store what is in it.
 
@@ -183,11 +185,16 @@ def backfill(
     listing = source.discover(location)
     writer = Writer(connection, with_accounts=with_accounts, is_simulated=listing.is_simulated)
     writer.tally.ignored += listing.ignored
+    total = sum(file.file.size for file in listing.files)
+
+    def told(file: source.HourFile, size: int) -> None:
+        progress(file, size, total)
+
     for files in source.units(listing.files):
         if files[0].layout == "records":
             _backfill_records(writer, files, account)
         else:
-            _backfill_blocks(writer, files, progress)
+            _backfill_blocks(writer, files, told)
     return writer.tally
 
 
@@ -201,14 +208,14 @@ def _backfill_records(writer: Writer, files: list[source.HourFile], account: str
         writer.write()
 
 
-def _backfill_blocks(writer: Writer, files: list[source.HourFile], progress: Progress) -> None:
+def _backfill_blocks(writer: Writer, files: list[source.HourFile], told: Told) -> None:
     """Read files that belong together, from the start again when another process covered their
     blocks meanwhile, or when the prefilter turned out not to fit them."""
     trust_needle = True
     counted, found = writer.tally.counts.copy(), len(writer.tally.faults)
     for _ in range(_ATTEMPTS):
         try:
-            _read_files(writer, files, progress, trust_needle=trust_needle)
+            _read_files(writer, files, told, trust_needle=trust_needle)
             return
         except NeedleLied:
             trust_needle = False
@@ -221,7 +228,7 @@ def _backfill_blocks(writer: Writer, files: list[source.HourFile], progress: Pro
 
 
 def _read_files(
-    writer: Writer, files: list[source.HourFile], progress: Progress, *, trust_needle: bool
+    writer: Writer, files: list[source.HourFile], told: Told, *, trust_needle: bool
 ) -> None:
     broken = None
     for file, stretch in source.read(files, writer.needle if trust_needle else None):
@@ -232,7 +239,7 @@ def _read_files(
         except SourceFault as fault:
             writer.tally.faults.append(fault)
             broken = file
-        progress(file, stretch.size)
+        told(file, stretch.size)
     writer.write()
 
 

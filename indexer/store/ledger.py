@@ -297,14 +297,17 @@ def add_account_days(connection: Connection, rows: Sequence[AccountDay]) -> None
 
 def keep_vaults(connection: Connection, venue: str, vaults: Sequence[ProtocolVault]) -> None:
     """Make the table of protocol vaults equal to the list in the code."""
-    for vault in vaults:
-        connection.execute(
-            """
-            INSERT INTO ledger.protocol_vault (venue, account, name, valid_from, valid_to, source)
-            VALUES (%s, %s, %s, %s, %s, %s)
-            ON CONFLICT (venue, account) DO UPDATE SET
-                name = excluded.name, valid_from = excluded.valid_from,
-                valid_to = excluded.valid_to, source = excluded.source
-            """,
-            (venue, *msgspec.structs.astuple(vault)),
-        )
+    with connection.transaction():
+        for vault in vaults:
+            connection.execute(
+                """
+                INSERT INTO ledger.protocol_vault
+                    (venue, account, name, valid_from, valid_to, source)
+                VALUES (%s, %s, %s, %s, %s, %s)
+                ON CONFLICT (venue, account) DO UPDATE SET
+                    name = excluded.name, valid_from = excluded.valid_from,
+                    valid_to = excluded.valid_to, source = excluded.source
+                WHERE protocol_vault IS DISTINCT FROM excluded
+                """,
+                (venue, *msgspec.structs.astuple(vault)),
+            )

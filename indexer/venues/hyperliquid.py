@@ -6,6 +6,7 @@ Facts about the data: public node README, recorded node files and recorded API a
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from decimal import Decimal, localcontext
@@ -148,16 +149,34 @@ _EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
 def forced_legs(
     line: BlockLine, *, trust_needle: bool = True
 ) -> Iterator[Leg | tuple[RawEvent, Undecoded]]:
-    """The fills of a block that carry a liquidation mark; what cannot be parsed is kept whole.
+    """The fills of a block that carry a liquidation mark, and the other legs of their trades;
+    what cannot be parsed is kept whole.
 
     With `trust_needle` only fills with the needle's letters are parsed, else every one.
     Raises MsgspecError when the block's events are no list.
     """
-    for body in _EVENTS.decode(line.events):
-        if trust_needle and NEEDLE not in bytes(body):
+    bodies = [bytes(body) for body in _EVENTS.decode(line.events)]
+    legs = Counter[tuple[str, int | None]]()
+    for body in bodies:
+        if trust_needle and NEEDLE not in body:
             continue
-        leg = read_leg(bytes(body), line)
-        if not isinstance(leg, Leg) or leg.fill.is_forced:
+        leg = read_leg(body, line)
+        if not isinstance(leg, Leg):
+            yield leg
+        elif leg.fill.is_forced:
+            legs[leg.fill.coin, leg.fill.tid] += 1
+            yield leg
+    if 1 in legs.values():
+        yield from _unmarked_legs(bodies, line, legs)
+
+
+def _unmarked_legs(
+    bodies: list[bytes], line: BlockLine, legs: Counter[tuple[str, int | None]]
+) -> Iterator[Leg]:
+    """Legs without a mark of trades of which one leg carries it, as some borrow liquidations."""
+    for body in bodies:
+        leg = read_leg(body, line)
+        if isinstance(leg, Leg) and not leg.fill.is_forced and legs[leg.fill.coin, leg.fill.tid]:
             yield leg
 
 

@@ -1,0 +1,116 @@
+"""One contestant in a process of its own: started, told to go, measured, asked what it found.
+
+    python -m benchmarks.contestants NAME FILE DATABASE CORE
+
+All of them import the same modules before the clock starts; `ready` and `go` on the pipes stand
+between. CORE is the one core to run on, or `any`. The last line of output is a `Measured`.
+"""
+
+import gc
+import json
+import os
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import lz4.frame
+import msgspec
+
+from indexer import sync
+from indexer.sources.files import READ_BYTES
+from indexer.store import database
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What a contestant took. `began` and `ended` are of the machine's one monotonic clock, so
+    that processes side by side can be compared; `found` is what it says it counted."""
+
+    began: float
+    ended: float
+    cpu_seconds: float
+    peak_bytes: int
+    found: int
+
+    @property
+    def wall_seconds(self) -> float:
+        """From the word `go` to the last byte or the last commit."""
+        return self.ended - self.began
+
+
+def decompress(path: Path, conninfo: str) -> int:
+    """The bound: LZ4 decompression alone, in the reads that we use. Counts bytes."""
+    frame = lz4.frame.LZ4FrameDecompressor()
+    size = 0
+    with path.open("rb") as stream:
+        while data := stream.read(READ_BYTES):
+            size += len(frame.decompress(data))
+    return size
+
+
+def parse_every_line(path: Path, conninfo: str) -> int:
+    """The obvious program: text, JSON, loops; stores nothing. Counts liquidation fills."""
+    count = 0
+    with lz4.frame.open(path, "rt") as stream:
+        for line in stream:
+            for _, fill in json.loads(line)["events"]:
+                if "liquidation" in fill:
+                    count += 1
+    return count
+
+
+def liquidations(path: Path, conninfo: str) -> int:
+    """Ours without the account table. Counts rows."""
+    return _backfill(path, conninfo, with_accounts=False)
+
+
+def with_accounts(path: Path, conninfo: str) -> int:
+    """Ours with the account table. Counts rows."""
+    return _backfill(path, conninfo, with_accounts=True)
+
+
+def _backfill(path: Path, conninfo: str, *, with_accounts: bool) -> int:
+    with database.connect(conninfo) as connection:
+        tally = sync.backfill(connection, str(path), with_accounts=with_accounts)
+    if tally.faults:
+        raise tally.faults[0]
+    return tally.counts["liquidations"]
+
+
+CONTESTANTS: dict[str, Callable[[Path, str], int]] = {
+    "decompress": decompress,
+    "parse_every_line": parse_every_line,
+    "liquidations": liquidations,
+    "with_accounts": with_accounts,
+}
+
+
+def _peak_bytes() -> int:
+    # Not ru_maxrss: that also remembers the process we were forked from, which made the file.
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def main(name: str, path: str, conninfo: str, core: str) -> None:
+    if core != "any":
+        os.sched_setaffinity(0, {int(core)})
+    gc.collect()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    cpu_before, began = _cpu_seconds(), time.monotonic()
+    found = CONTESTANTS[name](Path(path), conninfo)
+    ended, cpu_after = time.monotonic(), _cpu_seconds()
+    measured = Measured(began, ended, cpu_after - cpu_before, _peak_bytes(), found)
+    print(msgspec.json.encode(measured).decode())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,97 @@
+"""How money, times and foreign words are written; the one place for each."""
+
+import re
+import unicodedata
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+
+# Wide enough for any numeric(78, 0) with cents; money is never rounded but here.
+_WIDE = Context(prec=200)
+_SCALES = ((Decimal(10) ** 9, "B"), (Decimal(10) ** 6, "M"), (Decimal(10) ** 3, "k"))
+_UNITS = (("d", 86_400), ("h", 3600), ("m", 60))
+_ADDRESS = re.compile(r"0x[0-9a-f]{40}")
+ABSENT = "–"
+
+
+def usd(value: Decimal | None) -> str:
+    """`$161,234,567.89`, rounded half to even; a dash where nothing is known."""
+    if value is None:
+        return ABSENT
+    return _signed(_rounded(value, "0.01"), "")
+
+
+def compact_usd(value: Decimal | None) -> str:
+    """`$161.2M` for headlines; the exact number must stand near."""
+    if value is None:
+        return ABSENT
+    for scale, letter in _SCALES:
+        scaled = _rounded(_WIDE.divide(value, scale), "0.1")
+        if abs(scaled) >= 1:
+            return _signed(scaled, letter)
+    return _signed(_rounded(value, "1"), "")
+
+
+def percent(part: Decimal, whole: Decimal) -> str:
+    """`64.7 %`; a dash of nothing."""
+    if not whole:
+        return ABSENT
+    return f"{_rounded(_WIDE.divide(part * 100, whole), '0.1')} %"
+
+
+def _rounded(value: Decimal, to: str) -> Decimal:
+    return value.quantize(Decimal(to), rounding=ROUND_HALF_EVEN, context=_WIDE)
+
+
+def _signed(value: Decimal, letter: str) -> str:
+    return f"{'-' if value < 0 else ''}${abs(value):,f}{letter}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 fill`, `2,750 fills`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def moment(at: datetime) -> str:
+    """`2025-10-27 22:09:59 UTC`."""
+    return f"{clock(at)} UTC"
+
+
+def clock(at: datetime) -> str:
+    """`2025-10-27 22:09:59`, for places that say UTC already."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def exact(at: datetime) -> str:
+    """`2025-10-27 22:09:59.569109 UTC`: the bounds of a window, to the last digit."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}{f'.{at.microsecond:06}'.rstrip('0.')} UTC"
+
+
+def duration(span: timedelta) -> str:
+    """`24h`, `900s` as the command line takes it: the largest unit that divides it, days aside."""
+    seconds = span.days * 86_400 + span.seconds
+    if span.microseconds:
+        return f"{seconds}.{span.microseconds:06}".rstrip("0") + "s"
+    for letter, unit in _UNITS:
+        if seconds and seconds % unit == 0 and seconds // unit > (1 if letter == "d" else 0):
+            return f"{seconds // unit}{letter}"
+    return f"{seconds}s"
+
+
+def minutes(span: timedelta) -> str:
+    """`12.5 min`."""
+    return f"{_rounded(Decimal(span // timedelta(seconds=1)) / 60, '0.1')} min"
+
+
+def clean(text: str) -> str:
+    """Foreign text without control characters, line breaks and direction overrides."""
+    spaced = " ".join(text.split())
+    return "".join(c for c in spaced if c == " " or unicodedata.category(c)[0] not in "CZ")
+
+
+def is_address(text: str) -> bool:
+    return _ADDRESS.fullmatch(text) is not None
+
+
+def short(account: str) -> str:
+    """`0x1234…abcd`; what is no address stays whole."""
+    return f"{account[:6]}…{account[-4:]}" if is_address(account) else account

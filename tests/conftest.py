@@ -1,0 +1,75 @@
+"""One throw-away server for the session, one migrated database for each test that asks."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from indexer.store import database
+from indexer.store.database import Connection
+from indexer.store.server import Server
+from tests.postgres import cluster, new_database
+from tests.postgres import database as throw_away
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """The wheel's server, or the one in INDEXER_TEST_PG_BIN."""
+    chosen = os.environ.get("INDEXER_TEST_PG_BIN")
+    with cluster(Path(chosen) if chosen else None) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated(postgres: Server) -> str:
+    """The name of a migrated database to copy."""
+    conninfo = new_database(postgres)
+    database.migrate(conninfo)
+    return str(conninfo_to_dict(conninfo)["dbname"])
+
+
+@pytest.fixture
+def conninfo(postgres: Server, migrated: str) -> Iterator[str]:
+    """A fresh migrated database."""
+    with throw_away(postgres, template=migrated) as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def connection(conninfo: str) -> Iterator[Connection]:
+    """An open connection to a fresh migrated database."""
+    with database.connect(conninfo) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Real chain records beside the checkout; CI must have them."""
+    if not SHARED.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"{SHARED} is absent in CI")
+        pytest.skip("the folder of real records is not beside the checkout")
+    return SHARED
+
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def indexer(conninfo: str, tmp_path: Path) -> Command:
+    """The real command line, on a fresh database, from an empty folder."""
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "indexer", *map(str, arguments)],
+            env={**os.environ, "DATABASE_URL": conninfo, "COLUMNS": "200", **environment},
+            cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    return run
