@@ -1,11 +1,15 @@
-"""How Hyperliquid writes times and hashes; shared by its source and its venue file."""
+"""How Hyperliquid writes times, hashes and marks; shared by its source and its venue file."""
 
 from datetime import UTC, datetime, timedelta
+
+# Any published form of a liquidation mark holds these letters: "liquidation", "liquidatedUser",
+# "Liquidated Cross Long", "Partial Borrow Liquidation".
+NEEDLE = b"iquidat"
 
 
 def utc(text: str) -> datetime:
     """The node's ISO time, nine fraction digits and no zone, cut to microseconds."""
-    return datetime.fromisoformat(text[:26]).replace(tzinfo=UTC)
+    return datetime.fromisoformat(text[:26] + "+00:00")
 
 
 def utc_of_ms(milliseconds: int) -> datetime:

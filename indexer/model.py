@@ -136,11 +136,13 @@ class AccountDay(msgspec.Struct, frozen=True, gc=False):
 class BlockLine(msgspec.Struct, frozen=True, gc=False):
     """One block as a source published it; `events` is the JSON text of its list of events.
 
-    `block_number` is None where the source names no height."""
+    `block_number` is None where the source names no height. `has_needle` says whether the bytes
+    that every liquidation mark contains are in it."""
 
     block_number: int | None
     block_at: datetime
     events: bytes
+    has_needle: bool
     source: str
     line: int
 

@@ -13,6 +13,7 @@ class Heights:
 
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
         self._ranges = sorted(ranges)
+        self._last = (0, 0)
 
     @classmethod
     def joined(cls, ranges: Iterable[tuple[int, int]]) -> "Heights":
@@ -28,8 +29,14 @@ class Heights:
     def __contains__(self, height: int | None) -> bool:
         if height is None:
             return False
+        low, high = self._last
+        if low <= height < high:  # heights are asked for in order
+            return True
         at = bisect_left(self._ranges, (height + 1,)) - 1
-        return at >= 0 and height < self._ranges[at][1]
+        if at < 0 or height >= self._ranges[at][1]:
+            return False
+        self._last = self._ranges[at]
+        return True
 
     def overlaps(self, low: int, high: int) -> list[tuple[int, int]]:
         """The parts of `low` to `high` that are in the set."""
@@ -63,6 +70,18 @@ def not_yet(blocks: CoveredBlocks, known: Heights) -> Iterator[CoveredBlocks]:
         low = end
     if low < blocks.block_to:
         yield msgspec.structs.replace(blocks, block_from=low)
+
+
+def append_joined(ranges: list[CoveredBlocks], blocks: CoveredBlocks) -> None:
+    """Append a range, or widen the last one where it goes on from there equally well read."""
+    if ranges:
+        last = ranges[-1]
+        if (last.block_to, last.verification) == (blocks.block_from, blocks.verification):
+            ranges[-1] = msgspec.structs.replace(
+                last, block_to=blocks.block_to, last_at=max(last.last_at, blocks.last_at)
+            )
+            return
+    ranges.append(blocks)
 
 
 def before(blocks: CoveredBlocks, height: int) -> CoveredBlocks | None:

@@ -3,11 +3,13 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import localcontext
 
 import msgspec
 
 from indexer.errors import Conflict, SourceFault
 from indexer.model import (
+    EXACT,
     AccountDay,
     BlockLine,
     CoveredBlocks,
@@ -17,7 +19,7 @@ from indexer.model import (
     Stretch,
     Undecoded,
 )
-from indexer.plan import Heights, before, not_yet
+from indexer.plan import Heights, append_joined, before, not_yet
 from indexer.venues import hyperliquid as venue
 
 # A step is written when one of these is reached: they bound memory, not correctness.
@@ -84,43 +86,52 @@ class Step:
         new_days = Heights()
         if self._with_accounts:
             facts = ("liquidations", "account_days")
-            for part in self._new("account_days", stretch.covered):
-                new_days.add(part.block_from, part.block_to)
+            for blocks in stretch.covered:
+                for part in not_yet(blocks, self._known["account_days"]):
+                    new_days.add(part.block_from, part.block_to)
         for line in stretch.sample:
             _check_needle(line)
-        for line in stretch.lines:
-            with self._opening(line, facts, stretch.covered):
+        with localcontext(EXACT), self._up_to_unreadable(facts, stretch) as lines:
+            for line in lines:
                 if line.block_number in new_days:
                     for raw, undecoded in self._days.add(line):
                         self._keep(raw, undecoded)
-                if venue.NEEDLE in line.events or not trust_needle:
+                if line.has_needle or not trust_needle:
                     self._take_legs(line, trust_needle=trust_needle)
                 elif line.line <= SAMPLE_LINES:
                     _check_needle(line)
-        self._cover(facts, stretch.covered)
 
     def take_updates(self, stretch: Stretch) -> None:
         """Take blocks of ledger updates. Raises SourceFault as `take_fills`."""
-        facts: tuple[Facts, ...] = ("ledger_liquidations",)
-        for line in stretch.lines:
-            with self._opening(line, facts, stretch.covered):
+        with self._up_to_unreadable(("ledger_liquidations",), stretch) as lines:
+            for line in lines:
                 for raw, row in venue.ledger_liquidations(line):
                     if isinstance(row, Undecoded):
                         self._keep(raw, row)
                     elif self._keep(raw):
                         self.ledger[row.event_key] = row
-        self._cover(facts, stretch.covered)
 
     @contextmanager
-    def _opening(
-        self, line: BlockLine, facts: Sequence[Facts], covered: Sequence[CoveredBlocks]
-    ) -> Iterator[None]:
+    def _up_to_unreadable(
+        self, facts: Sequence[Facts], stretch: Stretch
+    ) -> Iterator[Iterator[BlockLine]]:
+        """The lines of a stretch, whose blocks become covered up to the first unreadable line."""
+        line: BlockLine | None = None
+
+        def lines() -> Iterator[BlockLine]:
+            nonlocal line
+            for line in stretch.lines:  # noqa: UP028 - `line` must be known when one fails
+                yield line
+
         try:
-            yield
+            yield lines()
         except (msgspec.MsgspecError, ArithmeticError) as error:
+            if line is None:
+                raise
             height = line.block_number or 0
-            self._cover(facts, [part for b in covered if (part := before(b, height))])
+            self._cover(facts, [part for b in stretch.covered if (part := before(b, height))])
             raise SourceFault(line.where, f"events cannot be read: {error}") from error
+        self._cover(facts, stretch.covered)
 
     def _take_legs(self, line: BlockLine, *, trust_needle: bool) -> None:
         for leg in venue.forced_legs(line, trust_needle=trust_needle):
@@ -138,10 +149,6 @@ class Step:
             self.undecoded[undecoded.event_key] = undecoded
         return first is raw
 
-    def _new(self, facts: Facts, covered: Sequence[CoveredBlocks]) -> Iterator[CoveredBlocks]:
-        for blocks in covered:
-            yield from not_yet(blocks, self._known[facts])
-
     def _cover(self, facts: Sequence[Facts], covered: Sequence[CoveredBlocks]) -> None:
         for fact in facts:
             for blocks in covered:
@@ -151,7 +158,7 @@ class Step:
                 if fact == "liquidations":
                     self.read_again += again
                 for part in not_yet(blocks, known):
-                    self.covered[fact].append(part)
+                    append_joined(self.covered[fact], part)
                     known.add(part.block_from, part.block_to)
 
 
@@ -164,5 +171,5 @@ def contradiction(raw: RawEvent, stored_at: str) -> Conflict:
 
 
 def _check_needle(line: BlockLine) -> None:
-    if venue.NEEDLE not in line.events and not venue.is_needle_honest(line):
+    if not line.has_needle and not venue.is_needle_honest(line):
         raise NeedleLied(line.where)

@@ -71,9 +71,9 @@ class Writer:
         self.step = Step(self._known, with_accounts=self._with_accounts)
 
     @property
-    def needle(self) -> bytes | None:
-        """What picks the lines to look at; with account days every line counts."""
-        return None if self._with_accounts else venue.NEEDLE
+    def only_marked(self) -> bool:
+        """Whether lines without a mark may be passed over; with account days every line counts."""
+        return not self._with_accounts
 
     def take(self, layout: source.Layout, stretch: Stretch, *, trust_needle: bool = True) -> None:
         """Take a stretch and write the step when it is full. Raises SourceFault where the stretch
@@ -231,7 +231,8 @@ def _read_files(
     writer: Writer, files: list[source.HourFile], told: Told, *, trust_needle: bool
 ) -> None:
     broken = None
-    for file, stretch in source.read(files, writer.needle if trust_needle else None):
+    only_marked = writer.only_marked and trust_needle
+    for file, stretch in source.read(files, only_marked=only_marked):
         if file is broken:
             continue
         try:

@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 # Wide enough for any numeric(78, 0) with cents; money is never rounded but here.
 _WIDE = Context(prec=200)
-_SCALES = ((Decimal(10) ** 9, "B"), (Decimal(10) ** 6, "M"), (Decimal(10) ** 3, "k"))
+_SCALES = ((Decimal(10) ** 3, "k"), (Decimal(10) ** 6, "M"), (Decimal(10) ** 9, "B"))
 _UNITS = (("d", 86_400), ("h", 3600), ("m", 60))
 _ADDRESS = re.compile(r"0x[0-9a-f]{40}")
 ABSENT = "–"
@@ -24,18 +24,29 @@ def compact_usd(value: Decimal | None) -> str:
     """`$161.2M` for headlines; the exact number must stand near."""
     if value is None:
         return ABSENT
-    for scale, letter in _SCALES:
-        scaled = _rounded(_WIDE.divide(value, scale), "0.1")
-        if abs(scaled) >= 1:
-            return _signed(scaled, letter)
-    return _signed(_rounded(value, "1"), "")
+    rounded, letter = _rounded(value, "1"), ""
+    for scale, larger in _SCALES:
+        if rounded.copy_abs() < 1000:
+            break
+        rounded, letter = _rounded(_WIDE.divide(value, scale), "0.1"), larger
+    return _signed(rounded, letter)
+
+
+def round_usd(value: Decimal) -> str:
+    """`$10M`: a threshold or a step of an axis, which has few digits by nature."""
+    return compact_usd(value).replace(".0", "")
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def percent(part: Decimal, whole: Decimal) -> str:
     """`64.7 %`; a dash of nothing."""
     if not whole:
         return ABSENT
-    return f"{_rounded(_WIDE.divide(part * 100, whole), '0.1')} %"
+    return f"{_rounded(_WIDE.divide(_WIDE.multiply(part, Decimal(100)), whole), '0.1')} %"
 
 
 def _rounded(value: Decimal, to: str) -> Decimal:
@@ -43,10 +54,10 @@ def _rounded(value: Decimal, to: str) -> Decimal:
 
 
 def _signed(value: Decimal, letter: str) -> str:
-    return f"{'-' if value < 0 else ''}${abs(value):,f}{letter}"
+    return f"{'-' if value < 0 else ''}${value.copy_abs():,f}{letter}"
 
 
-def counted(number: int, noun: str) -> str:
+def count_of(number: int, noun: str) -> str:
     """`1 fill`, `2,750 fills`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
@@ -63,7 +74,8 @@ def clock(at: datetime) -> str:
 
 def exact(at: datetime) -> str:
     """`2025-10-27 22:09:59.569109 UTC`: the bounds of a window, to the last digit."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}{f'.{at.microsecond:06}'.rstrip('0.')} UTC"
+    fraction = f".{at.microsecond:06}" if at.microsecond else ""
+    return f"{clock(at)}{fraction} UTC"
 
 
 def duration(span: timedelta) -> str:
@@ -77,15 +89,20 @@ def duration(span: timedelta) -> str:
     return f"{seconds}s"
 
 
-def minutes(span: timedelta) -> str:
-    """`12.5 min`."""
-    return f"{_rounded(Decimal(span // timedelta(seconds=1)) / 60, '0.1')} min"
+def lasted(span: timedelta) -> str:
+    """`31 s`, `12.5 min`."""
+    seconds = span // timedelta(seconds=1)
+    return f"{seconds} s" if seconds < 60 else f"{_rounded(Decimal(seconds) / 60, '0.1')} min"
+
+
+def printable(text: str) -> str:
+    """Without control characters and direction overrides; line breaks stay."""
+    return "".join(c for c in text if c == "\n" or unicodedata.category(c)[0] != "C")
 
 
 def clean(text: str) -> str:
-    """Foreign text without control characters, line breaks and direction overrides."""
-    spaced = " ".join(text.split())
-    return "".join(c for c in spaced if c == " " or unicodedata.category(c)[0] not in "CZ")
+    """Foreign text fit for one line: printable, with single spaces."""
+    return " ".join(printable(text).split())
 
 
 def is_address(text: str) -> bool:

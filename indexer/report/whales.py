@@ -16,7 +16,7 @@ import msgspec
 from psycopg.rows import dict_row
 
 from indexer.errors import ConfigError
-from indexer.report.text import counted, duration, moment
+from indexer.report.text import count_of, duration, moment
 from indexer.store.database import Connection
 
 # As liq.at_par has them; a test holds the two together.
@@ -410,10 +410,10 @@ class _Reader:
             *_unprovable(covered),
         ]
         if events := sum(reason.events for reason in undecoded):
-            lacks.append(f"{counted(events, 'event')} could not be decoded")
+            lacks.append(f"{count_of(events, 'event')} could not be decoded")
         if outside:
             lacks.append(
-                f"{counted(outside, 'fill')} came from single records, not from whole blocks"
+                f"{count_of(outside, 'fill')} came from single records, not from whole blocks"
             )
         return Coverage(covered, holes, undecoded, outside, tuple(lacks))
 
@@ -526,7 +526,7 @@ def _unreached(
 
 
 def _told(hole: Hole) -> str:
-    blocks = counted(hole.block_to - hole.block_from, "block")
+    blocks = count_of(hole.block_to - hole.block_from, "block")
     return (
         f"{blocks} from height {hole.block_from} on never read, between"
         f" {moment(hole.after_at)} and {moment(hole.before_at)}"
@@ -537,7 +537,7 @@ def _unprovable(covered: tuple[Covered, ...]) -> Iterator[str]:
     blocks = sum(c.block_to - c.block_from for c in covered if c.verification == "fills_only")
     if blocks:
         yield (
-            f"{counted(blocks, 'block')} came from files without empty blocks:"
+            f"{count_of(blocks, 'block')} came from files without empty blocks:"
             " a lost block cannot be seen there"
         )
 

@@ -115,7 +115,7 @@ def _layout_by_name(uri: str) -> Layout | None:
 
 
 def _layout_by_content(file: File) -> Layout:
-    head = next(read_lines(file), Lines(b"", 1, 0)).text.lstrip()
+    head = next(read_lines(file), Lines(b"", 0, 0, 0)).text.lstrip()
     if head.startswith((b'["0x', b"[null")):
         return "fills"
     if b'"block_number":' in head[:400]:
@@ -125,13 +125,11 @@ def _layout_by_content(file: File) -> Layout:
     raise SourceFault(f"{file.uri}:1", "neither block lines nor JSON records")
 
 
-def scanner(
-    layout: Layout, needle: bytes | None, *, allow_replay: bool = False
-) -> ByBlock | Merged:
+def scanner(layout: Layout, *, only_marked: bool, allow_replay: bool = False) -> ByBlock | Merged:
     """A fresh scanner for files of a layout."""
     if _runs_on(layout):
         return Merged(allow_replay=allow_replay)
-    return ByBlock(needle, allow_replay=allow_replay)
+    return ByBlock(only_marked=only_marked, allow_replay=allow_replay)
 
 
 def units(files: list[HourFile]) -> Iterator[list[HourFile]]:
@@ -151,11 +149,12 @@ def _runs_on(layout: Layout) -> bool:
     return layout in ("streaming", "fills")
 
 
-def read(files: list[HourFile], needle: bytes | None) -> Iterator[tuple[HourFile, Stretch]]:
+def read(files: list[HourFile], *, only_marked: bool) -> Iterator[tuple[HourFile, Stretch]]:
     """Read the files of a unit. A file that breaks off ends with a stretch whose `fault` says
     where; the next file is read all the same."""
-    scan = scanner(files[0].layout, needle)
+    scan = scanner(files[0].layout, only_marked=only_marked)
     for file in files:
+        scan.line = 0
         try:
             for lines in read_lines(file.file):
                 stretch = scan.feed(lines, file.file.uri)
@@ -163,7 +162,8 @@ def read(files: list[HourFile], needle: bytes | None) -> Iterator[tuple[HourFile
                 if stretch.fault:
                     break
         except SourceFault as fault:
-            yield file, Stretch(fault=fault)
+            where = f"{file.file.uri}:{scan.line + 1}"
+            yield file, Stretch(fault=SourceFault(where, fault.what))
     yield files[-1], scan.finish(files[-1].file.uri)
 
 
@@ -188,7 +188,6 @@ class Tail:
         self._scan: ByBlock | Merged | None = None
         self._file: HourFile | None = None
         self._at = 0
-        self._line = 1
         self._text = b""
 
     def poll(self) -> Stretch | None:
@@ -218,10 +217,8 @@ class Tail:
         if not newline:
             return None
         text = whole + newline
-        stretch = self._scan.feed(Lines(text, self._line, self._at), uri)
-        read = len(text) - stretch.unread
-        self._line += text.count(b"\n", 0, read)
-        self._text = text[read:] + rest
+        stretch = self._scan.feed(Lines(text, 0, len(text), self._at), uri)
+        self._text = text[len(text) - stretch.unread :] + rest
         return stretch
 
     def _appended(self, uri: str) -> bytes:
@@ -235,8 +232,8 @@ class Tail:
         return data
 
     def _cut_off(self) -> Stretch:
-        assert self._file is not None
-        where = f"{self._file.file.uri}:{self._line}"
+        assert self._file is not None and self._scan is not None
+        where = f"{self._file.file.uri}:{self._scan.line + 1}"
         return Stretch(fault=SourceFault(where, "line cut off, and a later hour has begun"))
 
     def _next_file(self) -> HourFile | None:
@@ -258,8 +255,9 @@ class Tail:
         if file is None:
             return False
         if self._scan is None or self._file is None or not _follows(self._file, file):
-            self._scan = scanner(self._layout, None, allow_replay=True)
-        self._file, self._at, self._line, self._text, self._look_at = file, 0, 1, b"", 0.0
+            self._scan = scanner(self._layout, only_marked=False, allow_replay=True)
+        self._scan.line = 0
+        self._file, self._at, self._text, self._look_at = file, 0, b"", 0.0
         return True
 
 
@@ -270,13 +268,16 @@ def read_records(file: File, account: str | None) -> Iterator[tuple[Layout, Bloc
 
     Raises SourceFault when the file is no JSON or holds nothing of the kind.
     """
-    text = b"".join(lines.text for lines in read_lines(file))
+    text = b"".join(lines.text[lines.start : lines.stop] for lines in read_lines(file))
     found = False
     for line_number, document in _documents(text, file.uri):
         for record in _records(document, account):
             found = True
             layout: Layout = "misc" if b'"inner":' in record.events else "fills"
-            yield layout, BlockLine(record.number, record.at, record.events, file.uri, line_number)
+            yield (
+                layout,
+                BlockLine(record.number, record.at, record.events, True, file.uri, line_number),
+            )
     if not found:
         raise SourceFault(file.uri, "no fills and no ledger updates in it; trades carry no mark")
 

@@ -1,0 +1,156 @@
+"""Where the bars of a chart stand, in per cent of its box; no colours, no markup."""
+
+from datetime import datetime, timedelta
+from decimal import ROUND_CEILING, Decimal
+from typing import NamedTuple
+
+from indexer.report.text import round_usd
+from indexer.report.whales import Bar, Chart
+
+# From the axis upwards; what hangs below the axis is no user's money.
+UP = ("market", "backstop", "adl_of_user")
+DOWN = "protocol_vault"
+_HAIRLINE = Decimal("0.5")  # a bar that is there can be seen
+_STEPS = (Decimal(1), Decimal(2), Decimal("2.5"), Decimal(5), Decimal(10))
+
+
+class Rect(NamedTuple):
+    """A piece of a bar; `kind` is a method, or protocol_vault."""
+
+    kind: str
+    x: Decimal
+    y: Decimal
+    width: Decimal
+    height: Decimal
+
+
+class Column(NamedTuple):
+    """One bucket of time with what was liquidated in it, by kind."""
+
+    begins: datetime
+    ends: datetime
+    usd: dict[str, Decimal]
+    rects: tuple[Rect, ...]
+
+
+class Tick(NamedTuple):
+    """A label on an axis, at `percent` from the top or the left."""
+
+    percent: Decimal
+    text: str
+
+
+class Drawing(NamedTuple):
+    """All that a renderer needs; `zero` is where the axis lies, in per cent from the top."""
+
+    columns: tuple[Column, ...]
+    zero: Decimal
+    across: tuple[Tick, ...]
+    up: tuple[Tick, ...]
+    unread: tuple[Rect, ...]
+
+
+def draw(chart: Chart, *, market: str | None = None) -> Drawing:
+    """The stacked bars of all markets, or of users in one of them."""
+    bars = [
+        bar for bar in chart.bars if market is None or (bar.market == market and bar.kind in UP)
+    ]
+    stacks = _stacks(bars)
+    high = max((_above(usd) for usd in stacks.values()), default=Decimal(0))
+    low = max((usd.get(DOWN, Decimal(0)) for usd in stacks.values()), default=Decimal(0))
+    step = _step(high)
+    top = (high / step).to_integral_value(ROUND_CEILING) * step or Decimal(1)
+    bottom = max(low, top / 14) if low else Decimal(0)
+    scale = 100 / (top + bottom)
+    zero = top * scale
+    return Drawing(
+        tuple(_column(chart, at, usd, zero, scale) for at, usd in sorted(stacks.items())),
+        _short(zero),
+        _times(chart),
+        tuple(
+            Tick(_short(zero - level * step * scale), round_usd(level * step))
+            for level in range(int(top / step) + 1)
+        ),
+        tuple(_stretch(chart, begins, ends) for begins, ends in chart.unread),
+    )
+
+
+def _stacks(bars: list[Bar]) -> dict[datetime, dict[str, Decimal]]:
+    stacks: dict[datetime, dict[str, Decimal]] = {}
+    for bar in bars:
+        usd = stacks.setdefault(bar.at, {})
+        usd[bar.kind] = usd.get(bar.kind, Decimal(0)) + bar.notional_usd
+    return stacks
+
+
+def _above(usd: dict[str, Decimal]) -> Decimal:
+    return sum((usd.get(kind, Decimal(0)) for kind in UP), Decimal(0))
+
+
+def _step(high: Decimal) -> Decimal:
+    """A round number of which the highest bar has at most five."""
+    if not high:
+        return Decimal(1)
+    rough = high / 5
+    power = Decimal(1).scaleb(rough.adjusted())
+    return next(step * power for step in _STEPS if step * power >= rough)
+
+
+def _column(
+    chart: Chart, at: datetime, usd: dict[str, Decimal], zero: Decimal, scale: Decimal
+) -> Column:
+    ends = at + chart.bucket
+    left, right = _across(chart, at), _across(chart, ends)
+    gap = (right - left) / 8
+    rects, y = [], zero
+    for kind in UP:
+        if usd.get(kind):
+            height = max(usd[kind] * scale, _HAIRLINE)
+            y -= height
+            rects.append(_rect(kind, left + gap, y, right - left - 2 * gap, height))
+    if usd.get(DOWN):
+        height = max(usd[DOWN] * scale, _HAIRLINE)
+        rects.append(_rect(DOWN, left + gap, zero, right - left - 2 * gap, height))
+    return Column(at, ends, usd, tuple(rects))
+
+
+def _stretch(chart: Chart, begins: datetime, ends: datetime) -> Rect:
+    left = _across(chart, begins)
+    width = max(_across(chart, ends) - left, _HAIRLINE)
+    return _rect("unread", left, Decimal(0), width, Decimal(100))
+
+
+def _rect(kind: str, x: Decimal, y: Decimal, width: Decimal, height: Decimal) -> Rect:
+    return Rect(kind, _short(x), _short(y), _short(width), _short(height))
+
+
+def _across(chart: Chart, at: datetime) -> Decimal:
+    """Per cent from the left; a bucket of the clock may begin before the chart does."""
+    whole = (chart.chart_to - chart.chart_from) // timedelta(microseconds=1)
+    gone = (at - chart.chart_from) // timedelta(microseconds=1)
+    return min(max(Decimal(100 * gone) / whole, Decimal(0)), Decimal(100))
+
+
+def _times(chart: Chart) -> tuple[Tick, ...]:
+    """Five to nine round times."""
+    span = chart.chart_to - chart.chart_from
+    steps = [timedelta(seconds=s) for s in (1, 2, 5, 10, 15, 30)]
+    steps += [timedelta(minutes=m) for m in (1, 2, 5, 10, 15, 20, 30, 60, 120, 180, 360, 720)]
+    steps += [timedelta(days=d) for d in (1, 2, 7, 14, 28, 91, 182, 364)]
+    step = next((step for step in steps if span <= 8 * step), span / 6)
+    start = chart.chart_from.replace(hour=0, minute=0, second=0, microsecond=0)
+    at = start + -(-(chart.chart_from - start) // step) * step
+    pattern = "%d %b" if step >= timedelta(days=1) else "%H:%M"
+    if step < timedelta(minutes=1):
+        pattern = "%H:%M:%S"
+    ticks = []
+    while at < chart.chart_to:
+        is_midnight = at.hour == at.minute == at.second == 0
+        text = at.strftime("%d %b" if is_midnight and step < timedelta(days=1) else pattern)
+        ticks.append(Tick(_short(_across(chart, at)), text))
+        at += step
+    return tuple(ticks)
+
+
+def _short(value: Decimal) -> Decimal:
+    return value.quantize(Decimal("0.01"))

@@ -1,0 +1,104 @@
+"""Who may import whom: the table of the design, read from the source with ast."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "indexer"
+
+PURE = {"errors", "model", "hyperliquid_format", "plan", "step", "venues", "labels"}
+
+# A file or folder of indexer/ and the others that it may import. A new one wants a row here.
+MAY_IMPORT = {
+    "__init__": set(),
+    "errors": set(),
+    "hyperliquid_format": set(),
+    "model": {"errors"},
+    "plan": {"errors", "model"},
+    "labels": {"errors", "model"},
+    "venues": {"errors", "model", "hyperliquid_format"},
+    "step": {"errors", "model", "hyperliquid_format", "plan", "venues"},
+    "sources": {"errors", "model", "hyperliquid_format"},
+    "resources": set(),
+    "store": {"errors", "model", "resources"},
+    "settings": {"errors", "store"},
+    "sync": (PURE | {"sources", "store"}) - {"labels"},
+    "report": {"errors", "model", "store"},
+    "cli": PURE | {"resources", "settings", "sources", "store", "sync", "report"},
+    "__main__": {"cli"},
+}
+
+OUTSIDE_WORLD = {  # what makes an answer depend on more than the arguments
+    *("aiohttp", "alembic", "boto3", "botocore", "click", "http", "httpx", "os", "psycopg"),
+    *("random", "requests", "secrets", "socket", "sqlalchemy", "subprocess", "time", "urllib"),
+    *("urllib3", "web3"),
+}
+
+
+def room(path: Path) -> str:
+    """The first name below indexer/: a file without its ending, or a folder."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Dotted names; `from a import b` gives a.b, which may be a module or something in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Import(names):
+                yield from (name.name for name in names)
+            case ast.ImportFrom(module, names, level):
+                start = "." * level + (module or "")
+                yield from (f"{start}.{name.name}" for name in names)
+
+
+def words(path: Path) -> Iterator[str]:
+    """Every name and attribute that the code mentions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Name(word) | ast.Attribute(attr=word) | ast.alias(name=word):
+                yield word
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+each_room = pytest.mark.parametrize("name", sorted(MAY_IMPORT))
+
+
+def imported_in(name: str) -> set[str]:
+    """What the files of one room import; a room without files is an error in the table."""
+    inside = [path for path in FILES if room(path) == name]
+    assert inside != []
+    return {module for path in inside for module in imported(path)}
+
+
+def test_each_file_is_in_a_room_of_the_table() -> None:
+    assert {room(path) for path in FILES} == set(MAY_IMPORT)
+
+
+@each_room
+def test_a_room_imports_only_the_rooms_of_its_row(name: str) -> None:
+    others = {module.split(".")[1] for module in imported_in(name) if module.startswith("indexer.")}
+    assert others - {name} - MAY_IMPORT[name] == set()
+
+
+@each_room
+def test_imports_are_written_so_that_this_file_understands_them(name: str) -> None:
+    assert {module for module in imported_in(name) if module[0] == "." or module == "indexer"} == (
+        set()
+    )
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_a_pure_room_knows_nothing_of_the_world_outside(name: str) -> None:
+    assert {module.split(".")[0] for module in imported_in(name)} & OUTSIDE_WORLD == set()
+
+
+def test_only_settings_reads_the_environment() -> None:
+    readers = {room(path) for path in FILES if {"environ", "getenv"} & set(words(path))}
+    assert readers == {"settings"}
+
+
+def test_only_the_command_line_knows_click() -> None:
+    users = {name for name in MAY_IMPORT if any(m.startswith("click") for m in imported_in(name))}
+    assert users == {"cli"}

@@ -1,0 +1,64 @@
+"""The benchmark runs, checks what it measured, and says so; no test asserts a time."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("the benchmark reads /proc and pins processes to cores", allow_module_level=True)
+
+from benchmarks import hyperliquid as benchmark
+from benchmarks.hyperliquid import OBVIOUS, OURS, RATIOS, TURNS, Hour, Run, WrongResult
+from indexer.store.server import Server
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_tiny_run_checks_its_results_and_writes_every_row(tmp_path: Path) -> None:
+    results = tmp_path / "RESULTS.md"
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.hyperliquid", "--bytes", "3e6", "--rounds", "1",
+         "--dir", str(tmp_path), "--results", str(results)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    text = results.read_text() if results.exists() else ""
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert text in ended.stdout
+    rows = [row[0] for row in re.findall(r"^\| (.*?) \|( .*? \|)+$", text, re.MULTILINE)]
+    turns, ratios = [turn.label for turn in TURNS], [ratio.label for ratio in RATIOS]
+    assert rows == ["Contestant", "---", *turns, "Ratio", "---", *ratios]
+    assert "10 results were compared with the truth of the files, all equal" in text
+    assert "fsync, synchronous_commit, full_page_writes on" in text
+
+
+@pytest.fixture
+def small(tmp_path: Path, postgres: Server, migrated: str) -> Run:
+    """A run with one file of which one liquidation is said to be missing."""
+    hour = benchmark.hours_in(tmp_path, 500_000)[0]
+    methods = hour.truth.liquidations_by_method
+    truth = replace(
+        hour.truth,
+        liquidations=hour.truth.liquidations + 1,
+        liquidations_by_method={**methods, "market": methods["market"] + 1},
+    )
+    core = max(os.sched_getaffinity(0))
+    return Run([Hour(hour.path, truth)], core, postgres, migrated)
+
+
+def test_a_contestant_that_miscounts_fails_the_run(small: Run) -> None:
+    with pytest.raises(WrongResult, match=r"obvious program.*: count: found"):
+        benchmark.take_turn(OBVIOUS, small)
+
+
+def test_rows_that_differ_from_the_truth_fail_the_run(
+    small: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "_count_expected", lambda turn, truth: truth.liquidations - 1)
+    with pytest.raises(WrongResult, match="rows by method: found"):
+        benchmark.take_turn(OURS, small)
