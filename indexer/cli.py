@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,21 @@ class Duration(click.ParamType[timedelta]):
         if not number.isdigit() or int(number) == 0 or unit is None:
             self.fail(f"{value!r} is no duration; write 90s, 30m, 24h or 7d", param, ctx)
         return timedelta(**{unit: int(number)})
+
+
+class Moment(click.ParamType[datetime]):
+    """A UTC time such as 2025-10-10T21:15 or 2025-10-10T21:15:00Z."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time; write 2025-10-10T21:15:00Z", param, ctx)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 class Commands(click.Group):
@@ -237,19 +252,35 @@ def report() -> None:
     help="Length of the window; it ends with the last covered block.",
 )  # fmt: skip
 @click.option(
+    "--until", type=Moment(),
+    help="End of the window, UTC, itself outside; by default just after the last covered block.",
+)  # fmt: skip
+@click.option(
+    "--gap", type=Duration(), default="15m", show_default=True,
+    help="Quiet time that ends an episode; more than 30s.",
+)  # fmt: skip
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option(
     "--format", "form", type=click.Choice(["table", "html", "md", "json"]), default="table",
     show_default=True,
 )  # fmt: skip
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file."
 )
-def report_whales(since: timedelta, form: str, output: Path | None) -> None:
+def report_whales(
+    since: timedelta,
+    until: datetime | None,
+    gap: timedelta,
+    top: int,
+    form: str,
+    output: Path | None,
+) -> None:
     """The largest liquidations of a window, the whales among them, and what is missing.
 
     Example: indexer report whales --since 24h
     """
     with _connected() as connection:
-        found = whales.collect(connection, since=since)
+        found = whales.collect(connection, since=since, until=until, gap=gap, top=top)
     _write(found, form, output)
 
 

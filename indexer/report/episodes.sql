@@ -1,7 +1,5 @@
 -- The largest episodes of users, with what the ledger told of the account.
-WITH in_episode AS (
-{in_episode}
-), largest AS (
+WITH largest AS (
     SELECT episode_key AS key, venue, account, dex,
            min(block_at) AS first_at, max(block_at) AS last_at, count(*) AS fills,
            array_agg(DISTINCT market ORDER BY market) AS markets,
@@ -10,7 +8,7 @@ WITH in_episode AS (
            sum(notional_usd) AS notional_usd, sum(notional_mark_usd) AS notional_mark_usd,
            sum(realised_pnl_usd) AS realised_pnl_usd,
            count(*) FILTER (WHERE notional_usd IS NULL) AS unpriced
-    FROM in_episode
+    FROM counted
     WHERE line = 'user'
     GROUP BY episode_key, venue, account, dex
     ORDER BY sum(notional_usd) DESC NULLS LAST, episode_key
@@ -27,7 +25,7 @@ CROSS JOIN LATERAL (
     SELECT array_agg(method ORDER BY began_at, method) AS methods
     FROM (
         SELECT method, min(block_at) AS began_at
-        FROM in_episode r
+        FROM counted r
         WHERE r.episode_key = largest.key AND r.line = 'user'
         GROUP BY method
     ) began

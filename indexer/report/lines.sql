@@ -1,8 +1,8 @@
 -- Money and counts of each line, and of each method in it. Every row is in one line only.
 SELECT line, method,
        count(*) AS fills,
-       count(DISTINCT (venue, account, market, coalesce(order_id, tx_hash))) AS orders,
-       count(DISTINCT (venue, account, tx_hash)) AS actions,
+       count(DISTINCT order_key) AS orders,
+       count(DISTINCT action_key) AS actions,
        count(DISTINCT episode_key) AS episodes,
        count(DISTINCT (venue, account)) AS accounts,
        coalesce(sum(notional_usd), 0) AS notional_usd,
@@ -15,6 +15,6 @@ SELECT line, method,
            AS without_mark,
        count(*) FILTER (WHERE notional_usd IS NOT NULL AND realised_pnl_usd IS NULL)
            AS without_pnl
-FROM ({in_episode}) in_episode
+FROM counted
 GROUP BY GROUPING SETS ((line), (line, method))
 ORDER BY line, notional_usd DESC, method

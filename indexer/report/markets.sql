@@ -4,7 +4,7 @@ SELECT market,
        coalesce(sum(notional_usd) FILTER (WHERE side = 'long'), 0) AS long_usd,
        coalesce(sum(notional_usd) FILTER (WHERE side = 'short'), 0) AS short_usd,
        count(*) AS fills, count(DISTINCT (venue, account)) AS accounts
-FROM ({counted}) counted
+FROM counted
 WHERE line = 'user'
 GROUP BY market
 ORDER BY notional_usd DESC, market

@@ -6,4 +6,4 @@ SELECT count(*) FILTER (WHERE NOT EXISTS (
              AND c.block_number >= r.block_from AND c.block_number < r.block_to
        )) AS outside_coverage,
        min(block_at) AS first_at, max(block_at) AS last_at
-FROM ({counted}) c
+FROM counted c

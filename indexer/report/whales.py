@@ -301,11 +301,12 @@ def collect(
     """Read the report of the window [until - since, until) from one snapshot of the database.
 
     Without `until` the window ends with the last block that was read: the data may be old.
+    `connection` must be outside of a transaction; it fills a temporary table that it drops again.
     Raises ConfigError when nothing was read yet or a parameter makes no sense.
     """
     _check(since, until, gap, top)
     with connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         as_of = _ask(connection, "reach", {}, Reach)
         if not as_of:
             raise ConfigError("nothing is indexed yet: indexer backfill hyperliquid --from DIR")
@@ -331,7 +332,7 @@ def _check(since: timedelta, until: datetime | None, gap: timedelta, top: int) -
 
 
 class _Reader:
-    """The connection in its snapshot and the parameters that every query has."""
+    """The snapshot, with the table `counted` in it, and the parameters that every query has."""
 
     def __init__(
         self,
@@ -352,8 +353,8 @@ class _Reader:
         }
         self._window = (window_from, window_to)
         self._gap, self._top = gap, top
-        accounts = self._rows("accounts")
-        self._parameters["accounts"] = [row["account"] for row in accounts]
+        connection.execute(_sql("counted").encode(), self._parameters)
+        connection.execute("ANALYZE counted")
 
     def _rows(self, name: str) -> list[dict[str, Any]]:
         return _rows(self._connection, name, self._parameters)
@@ -420,9 +421,9 @@ class _Reader:
     def _chart(self) -> Chart:
         """Over what was read, not the window: a day of which two hours were read shows these."""
         window_from, window_to = self._window
-        covered, first, last = self._coverage.covered, self._outside["first_at"], None
+        covered = self._coverage.covered
+        first, last = self._outside["first_at"], self._outside["last_at"]
         starts = [blocks.first_at for blocks in covered] + ([first] if first else [])
-        last = self._outside["last_at"]
         ends = [blocks.last_at + TICK for blocks in covered] + ([last + TICK] if last else [])
         chart_from = max(window_from, min(starts, default=window_from))
         chart_to = min(window_to, max(ends, default=window_to))
@@ -446,12 +447,8 @@ def _sql(name: str) -> str:
 def _rows(
     connection: Connection, name: str, parameters: Mapping[str, object]
 ) -> list[dict[str, Any]]:
-    """Run one of the SQL files; `{counted}` and `{in_episode}` in it stand for these files."""
-    query = _sql(name)
-    for part in ("in_episode", "counted"):
-        query = query.replace(f"{{{part}}}", _sql(part).strip())
     with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, parameters).fetchall()
+        return cursor.execute(_sql(name).encode(), parameters).fetchall()
 
 
 def _ask(

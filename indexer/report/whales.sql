@@ -1,11 +1,9 @@
 -- Accounts labelled whale that were liquidated in the window: one row for each rule that says so.
-WITH in_episode AS (
-{in_episode}
-), active AS (
+WITH active AS (
     SELECT venue, account, count(*) AS fills, count(DISTINCT episode_key) AS episodes,
            min(block_at) AS first_at, max(block_at) AS last_at,
            sum(notional_usd) AS notional_usd, sum(realised_pnl_usd) AS realised_pnl_usd
-    FROM in_episode
+    FROM counted
     WHERE line = 'user'
     GROUP BY venue, account
 )

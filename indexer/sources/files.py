@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-import boto3
 import lz4.frame
 from botocore.exceptions import BotoCoreError, ClientError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
@@ -72,6 +71,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _list_s3(location: str) -> Iterator[File]:
     bucket, prefix = _s3_place(location)
+    import boto3  # a quarter of a second to import, for S3 only
+
     client = boto3.client("s3")
     found = False
     try:

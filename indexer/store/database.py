@@ -3,17 +3,11 @@
 from urllib.parse import urlsplit
 
 import psycopg
-import sqlalchemy
-from alembic import command
-from alembic.config import Config
-from sqlalchemy.pool import NullPool
 
 from indexer import resources
 from indexer.errors import ConfigError
 
 OLDEST_VERSION = 140000
-# Any fixed number does; it keeps two commands from migrating at once.
-_MIGRATION_LOCK = 7_262_417_001
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -40,18 +34,27 @@ def connect(conninfo: str) -> Connection:
 
 def migrate(conninfo: str) -> None:
     """Bring the schemas up to date; safe when several commands do it at once."""
-    engine = sqlalchemy.create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool
-    )
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-        for schema in ("ledger", "liq"):
-            connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-        config = Config()
-        config.set_main_option("script_location", str(resources.folder("migrations")))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    engine.dispose()
+    with connect(conninfo) as connection:
+        if _revision(connection) == newest_revision():
+            return
+    # Alembic and SQLAlchemy take half a second to import: most commands need neither.
+    from indexer.store.migration import upgrade
+
+    upgrade(conninfo)
+
+
+def newest_revision() -> str:
+    """The number that the name of the last migration begins with."""
+    names = (path.name for path in resources.folder("migrations").glob("versions/*.py"))
+    return max(names).partition("_")[0]
+
+
+def _revision(connection: Connection) -> str | None:
+    known = connection.execute("SELECT to_regclass('ledger.alembic_version')").fetchone()
+    if not known or known[0] is None:
+        return None
+    row = connection.execute("SELECT version_num FROM ledger.alembic_version").fetchone()
+    return str(row[0]) if row else None
 
 
 def _without_secret(conninfo: str) -> str:

@@ -156,12 +156,13 @@ def forced_legs(
     for body in bodies:
         if trust_needle and NEEDLE not in body:
             continue
-        leg = read_leg(body, line)
-        if not isinstance(leg, Leg):
-            yield leg
-        elif leg.fill.is_forced:
-            legs[leg.fill.coin, leg.fill.tid] += 1
-            yield leg
+        pair = _parse_pair(body)
+        if isinstance(pair, str):
+            if NEEDLE in body:
+                yield _unknown(body, line, pair)
+        elif pair[1].is_forced:
+            legs[pair[1].coin, pair[1].tid] += 1
+            yield _leg(*pair, body, line)
     if 1 in legs.values():
         yield from _unmarked_legs(bodies, line, legs)
 
@@ -171,8 +172,11 @@ def _unmarked_legs(
 ) -> Iterator[Leg]:
     """Legs without a mark of trades of which one leg carries it, as some borrow liquidations."""
     for body in bodies:
-        leg = read_leg(body, line)
-        if isinstance(leg, Leg) and not leg.fill.is_forced and legs[leg.fill.coin, leg.fill.tid]:
+        pair = _parse_pair(body)
+        if isinstance(pair, str) or pair[1].is_forced or not legs[pair[1].coin, pair[1].tid]:
+            continue
+        leg = _leg(*pair, body, line)
+        if isinstance(leg, Leg):
             yield leg
 
 
@@ -181,17 +185,20 @@ def is_needle_honest(line: BlockLine) -> bool:
     return not any(fill.is_forced for _, fill in _PAIRS.decode(line.events))
 
 
-def read_leg(body: bytes, line: BlockLine) -> Leg | tuple[RawEvent, Undecoded]:
-    """Parse one `[user, fill]` pair as it stands in a block."""
-    number, at = line.block_number, line.block_at
+def _parse_pair(body: bytes) -> tuple[str | None, Fill] | str:
+    """Read one `[user, fill]` pair, or say why it is none."""
     try:
         user, fill = _PAIR.decode(body)
-        if reason := _out_of_range(fill):
-            raise msgspec.ValidationError(reason)
-        filled_at = utc_of_ms(fill.time)
-    except (msgspec.MsgspecError, ValueError) as error:
-        return _unknown(body, line, f"unknown shape: {error}")
+    except msgspec.MsgspecError as error:
+        return f"unknown shape: {error}"
+    return _out_of_range(fill) or (user, fill)
 
+
+def _leg(
+    user: str | None, fill: Fill, body: bytes, line: BlockLine
+) -> Leg | tuple[RawEvent, Undecoded]:
+    """Put a parsed fill in its place, if the record says enough for that."""
+    number, at = line.block_number, line.block_at
     in_hash = block_in_hash(fill.hash)
     if fill.tid is None or user is None:
         key = f"{_height(number, fill)}/{fill.coin}/{_digest(body)}"
@@ -205,7 +212,7 @@ def read_leg(body: bytes, line: BlockLine) -> Leg | tuple[RawEvent, Undecoded]:
         return raw, _undecoded(raw, "no trade id")
     if in_hash is not None and in_hash != number:
         return raw, _undecoded(raw, f"the hash names block {in_hash}")
-    if filled_at != at.replace(microsecond=at.microsecond // 1000 * 1000):
+    if utc_of_ms(fill.time) != at.replace(microsecond=at.microsecond // 1000 * 1000):
         return raw, _undecoded(raw, f"fill time {fill.time} is not the time of its block")
     return Leg(user, fill, raw)
 
@@ -230,7 +237,7 @@ def _out_of_range(fill: Fill) -> str:
     for number in (fill.px, fill.sz, fill.start_position, fill.closed_pnl, fill.fee, mark):
         if number is not None and (not number.is_finite() or abs(number.adjusted()) > 30):
             return f"number out of range: {number}"
-    return ""
+    return "" if 0 <= fill.time < 10**14 else f"time out of range: {fill.time}"
 
 
 def trade_key(leg: Leg) -> str:
@@ -276,6 +283,8 @@ def _decode(legs: Sequence[Leg]) -> Liquidation | Undecoded:
 
 def _disagreement(a: Fill, b: Fill) -> str:
     """Name the first thing that two legs of one trade must share and do not."""
+    if (a.liquidation is None) != (b.liquidation is None):
+        return "only one has a liquidation object"
     for name in ("coin", "px", "sz", "time", "hash", "liquidation"):
         if getattr(a, name) != getattr(b, name):
             return f"{name} {getattr(a, name)} and {getattr(b, name)}"
@@ -286,10 +295,13 @@ def _liquidated_user(legs: Sequence[Leg]) -> tuple[str | None, str]:
     mark = legs[0].fill.liquidation
     if mark is not None:
         return mark.liquidated_user.lower(), ""
-    # Borrow liquidations may come without the object; then the one leg with the text is the victim.
-    marked = [leg.user for leg in legs if leg.fill.dir in BORROW_METHODS]
-    if len(marked) == 1:
-        return marked[0], ""
+    # Borrow liquidations may come without the object; then the one leg with the text is the
+    # victim's. In a takeover both legs may carry it, so there one leg alone tells nothing.
+    marked = [leg for leg in legs if leg.fill.dir in BORROW_METHODS]
+    if len(marked) == 1 and (
+        len(legs) == 2 or BORROW_METHODS[marked[0].fill.dir] == "borrow_partial"
+    ):
+        return marked[0].user, ""
     return None, f"dir {legs[0].fill.dir!r} without a liquidation object"
 
 
@@ -466,7 +478,9 @@ def _undecoded(raw: RawEvent, reason: str, key: str | None = None) -> Undecoded:
 def leg_again(raw: RawEvent) -> Leg | None:
     """The leg that a stored event was made from; None for one that was never a leg."""
     line = BlockLine(raw.block_number, raw.block_at, b"", True, raw.source, raw.line)
-    leg = read_leg(raw.body.encode(), line)
+    body = raw.body.encode()
+    pair = _parse_pair(body)
+    leg = None if isinstance(pair, str) else _leg(*pair, body, line)
     return leg if isinstance(leg, Leg) else None
 
 

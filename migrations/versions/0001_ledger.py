@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from indexer.store.comments import comment_on
+
 revision = "0001"
 down_revision = None
 
@@ -157,9 +159,9 @@ CREATE UNIQUE INDEX label_now ON ledger.label (account, venue, label, rule)
 
 TABLE_COMMENTS = {
     "source": "Files and records we read, so that any row can be traced to its published bytes.",
-    "raw_event": "Events that carry a liquidation mark, as published; rows derive from these alone.",
+    "raw_event": "Events with a liquidation mark, as published; rows derive from these alone.",
     "liquidation": "One row for each liquidation record of a venue; an unknown value is NULL.",
-    "ledger_liquidation": "What the exchange's own ledger says of an account action, valued at mark."
+    "ledger_liquidation": "What the exchange's own ledger says of an account action, at mark."
     " Never add to fills.",
     "undecoded": "Events with a liquidation mark that could not be made a row, and why.",
     "account_day": "What every account traded on one UTC day, liquidated or not.",
@@ -193,7 +195,7 @@ COLUMN_COMMENTS = {
         "is_simulated": "The data was made by a simulator, not published by a venue.",
     },
     "raw_event": {
-        "event_key": "Fills: block/coin/trade id/user/side. Ledger updates: ledger/hash/user/coins.",
+        "event_key": "Fills: block/coin/trade id/user/side; updates: ledger/hash/user/coins.",
         "body": "The JSON text as published: [user, fill], or a ledger event.",
         "line": "Line of the source, counted from 1.",
     },
@@ -222,7 +224,7 @@ COLUMN_COMMENTS = {
         "account_is_protocol_vault": "The liquidated account is the exchange's own vault.",
         "dir_liquidated": "The dir text on the liquidated account's leg.",
         "dir_counterparty": "The dir text on the other leg.",
-        "legs_seen": "Which legs of the trade were published to us: both, liquidated, counterparty.",
+        "legs_seen": "Which legs of the trade we were given: both, liquidated, counterparty.",
     },
     "ledger_liquidation": {
         "account_value": "Equity of the account, or of the isolated position, at that moment.",
@@ -273,19 +275,5 @@ COLUMN_COMMENTS = {
 def upgrade() -> None:
     op.execute(TABLES)
     for table, text in TABLE_COMMENTS.items():
-        op.execute(f"COMMENT ON TABLE ledger.{table} IS {_quoted(text)}")
-        for column, comment in _columns(table).items():
-            op.execute(f"COMMENT ON COLUMN ledger.{table}.{column} IS {_quoted(comment)}")
-
-
-def _columns(table: str) -> dict[str, str]:
-    names = op.get_bind().exec_driver_sql(
-        "SELECT column_name FROM information_schema.columns"
-        f" WHERE table_schema = 'ledger' AND table_name = '{table}'"
-    )
-    known = COMMON | COLUMN_COMMENTS[table]
-    return {name: known[name] for (name,) in names}
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''").replace(":", "\\:") + "'"
+        columns = COMMON | COLUMN_COMMENTS[table]
+        comment_on(op.get_bind(), "TABLE", f"ledger.{table}", text, columns)

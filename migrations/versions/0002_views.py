@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from indexer.store.comments import comment_on
+
 revision = "0002"
 down_revision = "0001"
 
@@ -159,7 +161,7 @@ FROM ledger.label
 WHERE upper_inf(recorded_during);
 """
 
-COMMENTS = r"""
+FUNCTION_COMMENTS = r"""
 COMMENT ON FUNCTION liq.at_par(text) IS
     'Dollar tokens that this ledger counts as one dollar; any other quote has no dollar value.';
 COMMENT ON FUNCTION liq.checked_gap(interval) IS 'The gap of an episode, refused at 30 s or less.';
@@ -195,7 +197,7 @@ COLUMN_COMMENTS = {
     "markets": "Markets that occur in it.",
     "average_price": "Notional divided by size.",
     "equity": "Account value that the exchange's ledger states; NULL where it states none.",
-    "ledger_notional_mark": "Mark notional that the exchange's ledger states, to check ours against.",
+    "ledger_notional_mark": "Mark notional that the exchange's ledger states, a check on ours.",
     "largest_position_usd": "Largest position in dollars, dollar tokens at par.",
     "block_from": "First height of the range.",
     "block_to": "First height after the range.",
@@ -210,31 +212,16 @@ COLUMN_COMMENTS = {
 
 def upgrade() -> None:
     op.execute(VIEWS)
-    op.execute(COMMENTS)
+    op.execute(FUNCTION_COMMENTS)
+    from_tables = dict(
+        op.get_bind()
+        .exec_driver_sql(
+            "SELECT attname, min(col_description(attrelid, attnum)) FROM pg_attribute"
+            " JOIN pg_class ON pg_class.oid = attrelid"
+            " WHERE relnamespace = 'ledger'::regnamespace AND attnum > 0 GROUP BY attname"
+        )
+        .fetchall()
+    )
     for view, text in VIEW_COMMENTS.items():
-        op.execute(f"COMMENT ON VIEW liq.{view} IS {_quoted(text)}")
-        for column in _names("liq", view):
-            comment = COLUMN_COMMENTS.get(column) or _from_tables(column)
-            op.execute(f"COMMENT ON COLUMN liq.{view}.{column} IS {_quoted(comment)}")
-
-
-def _names(schema: str, table: str) -> list[str]:
-    rows = op.get_bind().exec_driver_sql(
-        "SELECT column_name FROM information_schema.columns"
-        f" WHERE table_schema = '{schema}' AND table_name = '{table}'"
-    )
-    return [name for (name,) in rows]
-
-
-def _from_tables(column: str) -> str:
-    """The comment that a column of the same name has in the ledger."""
-    text = op.get_bind().exec_driver_sql(
-        "SELECT min(col_description(attrelid, attnum)) FROM pg_attribute"
-        " JOIN pg_class ON pg_class.oid = attrelid"
-        f" WHERE relnamespace = 'ledger'::regnamespace AND attname = '{column}'"
-    )
-    return str(text.scalar_one())
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''").replace(":", "\\:") + "'"
+        columns = from_tables | COLUMN_COMMENTS
+        comment_on(op.get_bind(), "VIEW", f"liq.{view}", text, columns)
