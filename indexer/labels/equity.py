@@ -8,7 +8,7 @@ RULE = Rule(
     id="EQUITY",
     version=1,
     makes="labels",
-    sentence="Had an account value of at least {equity_usd} USD at a liquidation of the last {days}"
+    sentence="Had an account value of at least {equity_usd:,} USD at a liquidation of the last {days}"
     " days, as the exchange's ledger states it.",
     parameters={"equity_usd": Decimal(1_000_000), "days": 90, "confidence": Decimal(1)},
     query="""

@@ -8,7 +8,7 @@ RULE = Rule(
     id="PEAK_POSITION",
     version=1,
     makes="labels",
-    sentence="Held a position of at least {position_usd} USD on a day of the last {days} days.",
+    sentence="Held a position of at least {position_usd:,} USD on a day of the last {days} days.",
     parameters={"position_usd": Decimal(10_000_000), "days": 90, "confidence": Decimal("0.9")},
     query="""
         SELECT venue, account, 'whale' AS label, %(confidence)s AS confidence,

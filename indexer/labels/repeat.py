@@ -8,7 +8,7 @@ RULE = Rule(
     id="REPEAT",
     version=1,
     makes="labels",
-    sentence="Was liquidated in at least {times} episodes of {episode_usd} USD or more within"
+    sentence="Was liquidated in at least {times} episodes of {episode_usd:,} USD or more within"
     " {days} days.",
     parameters={
         "times": 3,

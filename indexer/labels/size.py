@@ -8,8 +8,8 @@ RULE = Rule(
     id="SIZE_ABS",
     version=1,
     makes="flags",
-    sentence="A liquidation, order, action or episode of at least {large} (large), {very_large}"
-    " (very large) or {exceptional} USD (exceptional), at execution price, dollar tokens at par.",
+    sentence="A liquidation, order, action or episode of at least {large:,} (large), {very_large:,}"
+    " (very large) or {exceptional:,} USD (exceptional), at execution price, dollar tokens at par.",
     # 1M was the 99th percentile of accounts on 2025-10-10, the most extreme day on record
     parameters={
         "large": Decimal(1_000_000),

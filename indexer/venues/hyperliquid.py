@@ -346,6 +346,18 @@ class Perp(NamedTuple):
     quote: str | None
 
 
+_MAIN, _HIP3, _NO_PERP = "main", "hip3", "no perp"
+
+
+@cache
+def kind_of(coin: str) -> str:
+    """Whether a coin is a perpetual of the main dex, of a HIP-3 dex, or none."""
+    perp = market_of(coin)
+    if perp is None:
+        return _NO_PERP
+    return _HIP3 if perp.dex else _MAIN
+
+
 @cache
 def market_of(coin: str) -> Perp | None:
     """The perpetual behind a coin; None for spot (`@107`, `PURR/USDC`) and outcomes (`#1890`)."""
@@ -510,7 +522,7 @@ class DayFill(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     sz: str
     side: str
     dir: str
-    start_position: Decimal
+    start_position: str
     closed_pnl: str
     fee_token: str = MAIN_QUOTE
 
@@ -537,11 +549,10 @@ class AccountDays:
     """
 
     def __init__(self) -> None:
-        # by day, quote token and account
-        self._days: dict[date, dict[str, dict[str, _Sum]]] = {}
+        self._days: dict[date, _Day] = {}
 
     def __len__(self) -> int:
-        return sum(len(sums) for quotes in self._days.values() for sums in quotes.values())
+        return sum(len(sums) for day in self._days.values() for sums in day.quotes.values())
 
     def add(self, line: BlockLine) -> list[tuple[RawEvent, Undecoded]]:
         """Add the fills of a block; give back those of no known shape, which are in no sum.
@@ -549,19 +560,19 @@ class AccountDays:
         Raises MsgspecError when the block's events are no list, ArithmeticError on NaN and the
         like; after the latter the sums are worthless.
         """
-        day = line.block_at.date()
-        quotes = self._days.get(day)
-        if quotes is None:
-            quotes = self._days[day] = {MAIN_QUOTE: {}}
+        date_ = line.block_at.date()
+        day = self._days.get(date_)
+        if day is None:
+            day = self._days[date_] = _Day()
         try:
-            _add_fills(quotes, _DAY_FILLS.decode(line.events))
+            day.add(_DAY_FILLS.decode(line.events))
             return []
         except msgspec.MsgspecError:
             pass
         unknown = []
         for body in _EVENTS.decode(line.events):
             try:
-                _add_fills(quotes, _DAY_FILLS.decode(b"[" + bytes(body) + b"]"))
+                day.add(_DAY_FILLS.decode(b"[" + bytes(body) + b"]"))
             except msgspec.MsgspecError as error:
                 unknown.append(_unknown(bytes(body), line, f"in no account's day: {error}"))
         return unknown
@@ -573,42 +584,53 @@ class AccountDays:
                 SPEC.name, account, day, quote, s.fills, s.other_fills, s.volume, s.pnl, s.largest,
                 s.largest_market,
             )
-            for day, quotes in sorted(self._days.items())
-            for quote, sums in sorted(quotes.items())
+            for day, sums_of in sorted(self._days.items())
+            for quote, sums in sorted(sums_of.quotes.items())
             for account, s in sorted(sums.items())
         ]  # fmt: skip
 
 
-# One loop, almost without calls of our own: two million fills an hour pass here.
-def _add_fills(quotes: dict[str, dict[str, _Sum]], fills: list[tuple[str, DayFill]]) -> None:
-    px_text = sz_text = ""
-    price = size = notional = Decimal(0)
-    main = quotes[MAIN_QUOTE]
-    for user, fill in fills:
-        coin = fill.coin
-        perp = market_of(coin)
-        is_trade = perp is not None and fill.dir not in HOUSEKEEPING_DIRS
-        sums = main if perp is None or not perp[0] else quotes.setdefault(fill.fee_token, {})
-        total = sums.get(user)
-        if total is None:
-            total = sums[user] = _Sum()
-        if not is_trade:
-            total.other_fills += 1
-            continue
-        if fill.sz != sz_text or fill.px != px_text:  # the second leg repeats the first
-            px_text, sz_text = fill.px, fill.sz
-            price, size = Decimal(px_text), Decimal(sz_text)
-            notional = price * size
-        total.fills += 1
-        total.volume += notional
-        if fill.closed_pnl != "0.0":
-            total.pnl += Decimal(fill.closed_pnl)
-        before = fill.start_position
-        after = abs(before + size if fill.side == "B" else before - size)
-        before = abs(before)
-        position = (after if after > before else before) * price
-        if position >= total.largest and (position > total.largest or coin < total.largest_market):
-            total.largest, total.largest_market = position, coin
+class _Day:
+    """The sums of one day: by quote token, then by account."""
+
+    def __init__(self) -> None:
+        self.quotes: dict[str, dict[str, _Sum]] = {MAIN_QUOTE: {}}
+
+    # One loop, almost without calls of our own: two million fills an hour pass here.
+    def add(self, fills: list[tuple[str, DayFill]]) -> None:
+        """Add fills; the two legs of a trade stand side by side and share price and size."""
+        px_text = sz_text = ""
+        price = size = notional = Decimal(0)
+        main = self.quotes[MAIN_QUOTE]
+        for user, fill in fills:
+            coin = fill.coin
+            kind = kind_of(coin)
+            sums = main if kind is not _HIP3 else self._sums_in(fill.fee_token)
+            total = sums.get(user)
+            if total is None:
+                total = sums[user] = _Sum()
+            if kind is _NO_PERP or fill.dir in HOUSEKEEPING_DIRS:
+                total.other_fills += 1
+                continue
+            if fill.sz != sz_text or fill.px != px_text:
+                px_text, sz_text = fill.px, fill.sz
+                price, size = Decimal(px_text), Decimal(sz_text)
+                notional = price * size
+            total.fills += 1
+            total.volume += notional
+            if fill.closed_pnl != "0.0":
+                total.pnl += Decimal(fill.closed_pnl)
+            before = Decimal(fill.start_position)
+            after = abs(before + size if fill.side == "B" else before - size)
+            before = abs(before)
+            position = (after if after > before else before) * price
+            if position >= total.largest and (
+                position > total.largest or coin < total.largest_market
+            ):
+                total.largest, total.largest_market = position, coin
+
+    def _sums_in(self, quote: str) -> dict[str, _Sum]:
+        return self.quotes.setdefault(quote, {})
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):

@@ -1,0 +1,182 @@
+"""README, docs and --help are true: their examples run, and nothing that exists goes unnamed."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from indexer import settings, sync
+from indexer.cli import main
+from indexer.labels import rules
+from indexer.store.database import Connection
+from tests.conftest import Command
+from tests.ledger_rows import rows
+from tests.simulator import simulate, small, write_by_block, write_misc
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+DATA = (ROOT / "docs" / "data.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A node's data folder."""
+    folder = tmp_path_factory.mktemp("hl") / "data"
+    sim = simulate(small(5))
+    write_by_block(sim, folder)
+    write_misc(sim, folder)
+    return folder
+
+
+def commands(group: click.Group, *path: str) -> list[tuple[tuple[str, ...], click.Command]]:
+    """All commands below a group, with the words that call them."""
+    found: list[tuple[tuple[str, ...], click.Command]] = []
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found += commands(command, *path, name)
+        else:
+            found.append(((*path, name), command))
+    return found
+
+
+ALL_COMMANDS = commands(main)
+
+
+@pytest.mark.parametrize("words", [words for words, _ in ALL_COMMANDS], ids=" ".join)
+def test_every_command_is_in_the_readme(words: tuple[str, ...]) -> None:
+    first, *rest = words
+    assert f"indexer {first}" in README
+    assert all(f"`{word}`" in README or f" {word}" in README for word in rest)
+
+
+def example_of(command: click.Command) -> str | None:
+    match = re.search(r"Example: indexer (.+)", command.help or "")
+    return match[1] if match else None
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [(words, command) for words, command in ALL_COMMANDS if words[0] != "db"],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_every_help_has_an_example_of_its_command(
+    words: tuple[str, ...], command: click.Command
+) -> None:
+    example = example_of(command)
+
+    assert example is not None
+    assert shlex.split(example)[: len(words)] == list(words)
+
+
+def runnable(text: str, node: Path, key: str) -> list[str]:
+    """An example's words, with a folder and a key that exist."""
+    words = shlex.split(text.replace("~/hl/data", str(node)))
+    return [key if word.startswith("hyperliquid/") else word for word in words]
+
+
+def test_the_examples_of_help_run(indexer: Command, connection: Connection, node: Path) -> None:
+    assert indexer("backfill", "hyperliquid", "--from", node).returncode == 0
+    key = str(rows(connection, "SELECT min(key) FROM liq.liquidations")[0][0])
+    lasting = {("follow",), ("demo",)}  # follow never ends; demo has a test of its own
+
+    done = [
+        indexer(*runnable(example, node, key))
+        for words, command in ALL_COMMANDS
+        if words not in lasting and (example := example_of(command))
+    ]
+
+    assert [(run.args[3:], run.stderr) for run in done if run.returncode != 0] == []
+
+
+def test_the_examples_of_the_readme_run(
+    indexer: Command, connection: Connection, node: Path
+) -> None:
+    blocks = re.findall(r"```\n(.*?)```", README, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("indexer ")]
+    local = [line for line in lines if "s3://" not in line and " follow " not in line]
+    assert len(local) >= 3
+
+    done = [indexer(*runnable(line.removeprefix("indexer "), node, "")) for line in local]
+
+    assert [(run.args[3:], run.stderr) for run in done if run.returncode != 0] == []
+    query = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)[0]
+    assert len(connection.execute(query).fetchall()) == 10
+
+
+def test_the_demo_says_what_it_is_and_prints_a_psql_line_that_works(
+    indexer: Command, tmp_path: Path
+) -> None:
+    done = indexer("demo")
+
+    assert done.returncode == 0
+    assert "SIMULATED DATA" in done.stdout
+    assert "SIMULATED DATA" in (tmp_path / "report-whales.html").read_text().upper()
+    again = indexer("demo")
+    assert "0 new blocks" in again.stdout
+    asked = indexer("db", "psql", "--demo", "-Atc", "SELECT count(*) > 300 FROM liq.liquidations")
+    assert asked.stdout == "t\n"
+
+
+def test_the_demo_does_not_touch_the_database_of_the_user(
+    indexer: Command, connection: Connection
+) -> None:
+    indexer("demo")
+
+    assert rows(connection, "SELECT * FROM ledger.raw_event") == []
+
+
+def test_explain_walks_from_bytes_to_labels(
+    indexer: Command, connection: Connection, node: Path
+) -> None:
+    indexer("backfill", "hyperliquid", "--from", node)
+    indexer("label")
+    key, tx_hash, account = connection.execute(
+        "SELECT key, tx_hash, account FROM liq.liquidations WHERE method = 'backstop'"
+        " AND NOT account_is_protocol_vault ORDER BY notional DESC LIMIT 1"
+    ).fetchone()  # type: ignore[misc]
+
+    text = indexer("explain", key).stdout
+
+    assert re.findall(r"^\w.*$", text, re.MULTILINE)[:2] == ["published", "published"]
+    assert str(node / "node_fills_by_block") in text
+    assert '"method":"backstop"' in re.sub(r"\s+", "", text)
+    for part in (tx_hash, account, "account_value", "episode", "SIZE_ABS", "PEAK_POSITION"):
+        assert str(part) in text
+
+
+def test_explain_of_a_key_that_is_none_says_what_a_key_is(indexer: Command) -> None:
+    done = indexer("explain", "hyperliquid/1/BTC/2/0xabc")
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "indexer: no liquidation 'hyperliquid/1/BTC/2/0xabc': take a key from the view"
+        " liq.liquidations, or venue/event_key from liq.undecoded\n"
+    )
+
+
+def test_every_view_is_named_in_the_readme(connection: Connection) -> None:
+    views = rows(
+        connection,
+        "SELECT relname FROM pg_class WHERE relnamespace = 'liq'::regnamespace AND relkind = 'v'",
+    )
+    assert [name for (name,) in views if f"`{name}`" not in README] == []
+
+
+def test_every_setting_is_documented() -> None:
+    names = re.findall(r'"((?:DATABASE|INDEXER)_\w+)"', Path(settings.__file__).read_text())
+
+    assert len(names) >= 3
+    assert [name for name in names if f"`{name}`" not in README] == []
+
+
+def test_every_rule_and_method_is_documented() -> None:
+    assert [rule.id for rule in rules() if f"`{rule.id}`" not in DATA] == []
+    assert f"`indexer backfill {sync.VENUE}" in README
+
+
+def test_links_of_the_docs_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        targets = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text())
+        assert [target for target in targets if not (page.parent / target).exists()] == []
