@@ -1,5 +1,7 @@
 """The command `indexer`: parse, build, call, print."""
 
+import errno
+import re
 import shlex
 import signal
 import subprocess
@@ -44,7 +46,7 @@ class Duration(click.ParamType[timedelta]):
         if isinstance(value, timedelta):
             return value
         number, unit = value[:-1], _UNITS.get(value[-1:])
-        if not number.isdigit() or int(number) == 0 or unit is None:
+        if re.fullmatch(r"0*[1-9][0-9]{0,8}", number) is None or unit is None:
             self.fail(f"{value!r} is no duration; write 90s, 30m, 24h or 7d", param, ctx)
         return timedelta(**{unit: int(number)})
 
@@ -77,6 +79,8 @@ class Commands(click.Group):
         except psycopg.Error as error:
             _fail(f"database: {_first(error)}")
         except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # the reader had enough, as in `indexer status | head`: click ends quietly
             _fail(f"{error.filename or 'output'}: {error.strerror}")
 
 
@@ -294,7 +298,10 @@ def _write(found: whales.WhaleReport, form: str, output: Path | None) -> None:
     if output is None:
         click.echo(text)
         return
-    output.write_text(text, encoding="utf-8")
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise IndexerError(f"{output}: {error.strerror}") from error
     _say(f"wrote {output}")
 
 

@@ -137,7 +137,8 @@ class BlockLine(msgspec.Struct, frozen=True, gc=False):
     """One block as a source published it; `events` is the JSON text of its list of events.
 
     `block_number` is None where the source names no height. `has_needle` says whether the bytes
-    that every liquidation mark contains are in it."""
+    that every liquidation mark contains are in it, `is_again` that a restarted node wrote it a
+    second time: it adds to no sum."""
 
     block_number: int | None
     block_at: datetime
@@ -145,6 +146,7 @@ class BlockLine(msgspec.Struct, frozen=True, gc=False):
     has_needle: bool
     source: str
     line: int
+    is_again: bool = False
 
     @property
     def where(self) -> str:

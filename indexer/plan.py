@@ -89,3 +89,10 @@ def before(blocks: CoveredBlocks, height: int) -> CoveredBlocks | None:
     if blocks.block_from >= height:
         return None
     return msgspec.structs.replace(blocks, block_to=min(blocks.block_to, height))
+
+
+def after(blocks: CoveredBlocks, height: int) -> CoveredBlocks | None:
+    """The part of a range above a height."""
+    if blocks.block_to <= height + 1:
+        return None
+    return msgspec.structs.replace(blocks, block_from=max(blocks.block_from, height + 1))

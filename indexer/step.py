@@ -19,7 +19,7 @@ from indexer.model import (
     Stretch,
     Undecoded,
 )
-from indexer.plan import Heights, append_joined, before, not_yet
+from indexer.plan import Heights, after, append_joined, before, not_yet
 from indexer.venues import hyperliquid as venue
 
 # A step is written when one of these is reached: they bound memory, not correctness.
@@ -28,6 +28,14 @@ FULL_ACCOUNTS = 50_000
 FULL_BLOCKS = 250_000
 # Lines at the start of a file that are parsed although the needle is not in them.
 SAMPLE_LINES = 1000
+
+
+class Unreadable(SourceFault):
+    """A line whose events cannot be read; `rest` is what the stretch holds after it."""
+
+    def __init__(self, line: BlockLine, what: str, rest: Stretch) -> None:
+        super().__init__(line.where, what)
+        self.rest = rest
 
 
 class NeedleLied(Exception):
@@ -80,7 +88,7 @@ class Step:
         return trades
 
     def take_fills(self, stretch: Stretch, *, trust_needle: bool) -> None:
-        """Take blocks of fills. Raises SourceFault at a line that cannot be opened, after the
+        """Take blocks of fills. Raises Unreadable at a line that cannot be opened, after the
         lines before it were taken; NeedleLied when the prefilter must not be trusted."""
         facts: tuple[Facts, ...] = ("liquidations",)
         new_days = Heights()
@@ -93,7 +101,7 @@ class Step:
             _check_needle(line)
         with localcontext(EXACT), self._up_to_unreadable(facts, stretch) as lines:
             for line in lines:
-                if line.block_number in new_days:
+                if line.block_number in new_days and not line.is_again:
                     for raw, undecoded in self._days.add(line):
                         self._keep(raw, undecoded)
                 if line.has_needle or not trust_needle:
@@ -102,7 +110,7 @@ class Step:
                     _check_needle(line)
 
     def take_updates(self, stretch: Stretch) -> None:
-        """Take blocks of ledger updates. Raises SourceFault as `take_fills`."""
+        """Take blocks of ledger updates. Raises Unreadable as `take_fills`."""
         with self._up_to_unreadable(("ledger_liquidations",), stretch) as lines:
             for line in lines:
                 for raw, row in venue.ledger_liquidations(line):
@@ -116,21 +124,23 @@ class Step:
         self, facts: Sequence[Facts], stretch: Stretch
     ) -> Iterator[Iterator[BlockLine]]:
         """The lines of a stretch, whose blocks become covered up to the first unreadable line."""
-        line: BlockLine | None = None
-
-        def lines() -> Iterator[BlockLine]:
-            nonlocal line
-            for line in stretch.lines:  # noqa: UP028 - `line` must be known when one fails
-                yield line
-
+        lines = iter(stretch.lines)
         try:
-            yield lines()
+            yield lines
         except (msgspec.MsgspecError, ArithmeticError) as error:
-            if line is None:
-                raise
-            height = line.block_number or 0
-            self._cover(facts, [part for b in stretch.covered if (part := before(b, height))])
-            raise SourceFault(line.where, f"events cannot be read: {error}") from error
+            left = tuple(lines)
+            line = stretch.lines[len(stretch.lines) - len(left) - 1]
+            height, covered = line.block_number, stretch.covered
+            if height is None:
+                height, covered = 0, ()
+            self._cover(facts, [part for b in covered if (part := before(b, height))])
+            rest = msgspec.structs.replace(
+                stretch,
+                covered=tuple(part for b in covered if (part := after(b, height))),
+                lines=left,
+                sample=(),
+            )
+            raise Unreadable(line, f"events cannot be read: {error}", rest) from error
         self._cover(facts, stretch.covered)
 
     def _take_legs(self, line: BlockLine, *, trust_needle: bool) -> None:
@@ -171,5 +181,13 @@ def contradiction(raw: RawEvent, stored_at: str) -> Conflict:
 
 
 def _check_needle(line: BlockLine) -> None:
-    if not line.has_needle and not venue.is_needle_honest(line):
+    """Raises NeedleLied also for a line that cannot be read: parsing the file whole will say which
+    fill is at fault, or refuse the line."""
+    if line.has_needle:
+        return
+    try:
+        is_honest = venue.is_needle_honest(line)
+    except msgspec.MsgspecError:
+        is_honest = False
+    if not is_honest:
         raise NeedleLied(line.where)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from indexer.errors import Fenced, IndexerError, SourceFault
+from indexer.errors import ConfigError, Fenced, IndexerError, SourceFault
 from indexer.model import Facts, Liquidation, Stretch, Undecoded
 from indexer.plan import Heights
 from indexer.sources import hyperliquid as source
-from indexer.step import NeedleLied, Step, contradiction
+from indexer.step import NeedleLied, Step, Unreadable, contradiction
 from indexer.store import ledger
 from indexer.store.database import Connection
 from indexer.venues import hyperliquid as venue
@@ -258,6 +258,10 @@ def follow(
     parsed: at the head there is time, and no prefilter to trust. Faults are said at once; the
     lines after them are read.
     """
+    if location.startswith("s3://"):
+        raise ConfigError(
+            "follow reads what a node appends to local files; an object in S3 is finished"
+        )
     is_simulated = source.is_simulated(location)
     writer = Writer(connection, with_accounts=with_accounts, is_simulated=is_simulated)
     last = ledger.covered_until(connection, VENUE)
@@ -270,23 +274,50 @@ def follow(
             if stretch is None:
                 continue
             is_idle = False
-            try:
-                writer.take(layout, stretch, trust_needle=False)
-            except SourceFault as fault:
-                writer.tally.faults.append(fault)
-            _write_and_say(writer, say)
+            _write_and_say(writer, layout, stretch, say)
         if is_idle:
             time.sleep(POLL_SECONDS)
     return writer.tally
 
 
-def _write_and_say(writer: Writer, say: Callable[[str], None]) -> None:
+def _write_and_say(
+    writer: Writer, layout: source.Layout, stretch: Stretch, say: Callable[[str], None]
+) -> None:
     counted, found, started = writer.tally.counts.copy(), len(writer.tally.faults), time.monotonic()
-    writer.write()
+    _write_stretch(writer, layout, stretch)
     new = writer.tally.counts - counted
     if new["liquidations"] or new["ledger_liquidations"] or new["undecoded"]:
         milliseconds = round(1000 * (time.monotonic() - started))
         fields = " ".join(f"{name}={number}" for name, number in sorted(new.items()))
         say(f"venue={VENUE} to={writer.tally.high} {fields} ms={milliseconds}")
-    for fault in writer.tally.faults[max(found - 1, 0) :]:
+    for fault in writer.tally.faults[found:]:
         say(f"fault: {fault}")
+
+
+def _write_stretch(writer: Writer, layout: source.Layout, stretch: Stretch) -> None:
+    """Take and write one stretch, also the lines after an unreadable one; once more when another
+    process covered its blocks meanwhile, as a backfill of the same tree does."""
+    found = len(writer.tally.faults)
+    for _ in range(_ATTEMPTS):
+        rest: Stretch | None = stretch
+        try:
+            while rest is not None:
+                rest = _take(writer, layout, rest)
+            writer.write()
+            return
+        except Fenced:
+            writer.restart()
+            del writer.tally.faults[found:]
+    raise Fenced("another process keeps covering the blocks that are followed")
+
+
+def _take(writer: Writer, layout: source.Layout, stretch: Stretch) -> Stretch | None:
+    """Take a stretch, or the part of it before an unreadable line; gives the part after that."""
+    try:
+        writer.take(layout, stretch, trust_needle=False)
+    except Unreadable as fault:
+        writer.tally.faults.append(fault)
+        return fault.rest
+    except SourceFault as fault:
+        writer.tally.faults.append(fault)
+    return None

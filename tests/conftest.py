@@ -14,6 +14,7 @@ from indexer.store.database import Connection
 from indexer.store.server import Server
 from tests.postgres import cluster, new_database
 from tests.postgres import database as throw_away
+from tests.quick_start import Starter, starter
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -71,5 +72,25 @@ def indexer(conninfo: str, tmp_path: Path) -> Command:
             env={**os.environ, "DATABASE_URL": conninfo, "COLUMNS": "200", **environment},
             cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start() -> Iterator[Starter]:
+    """A process that has the command line imported and forks."""
+    with starter() as found:
+        yield found
+
+
+@pytest.fixture
+def quick_indexer(start: Starter, conninfo: str, tmp_path: Path) -> Command:
+    """As `indexer`, in a fifth of the time; `out` names a file to take the place of stdout."""
+
+    def run(
+        *arguments: object, out: str | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        settings = {**os.environ, "DATABASE_URL": conninfo, **environment}
+        return start.run([str(argument) for argument in arguments], settings, tmp_path, out)
 
     return run

@@ -55,6 +55,8 @@ def starter() -> Iterator[Starter]:
 
 def serve() -> None:
     """Fork for each line of stdin; the child leaves through the top, as a program does."""
+    import boto3  # noqa: F401 - what S3 needs is imported once too
+
     from indexer.cli import main
 
     for line in sys.stdin:

@@ -6,8 +6,8 @@ for a block without fills, so there the heights between two lines are covered as
 """
 
 from collections import deque
-from datetime import datetime
-from typing import NamedTuple
+from datetime import UTC, datetime
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,7 @@ _BRACKET, _BRACE = b"]}"
 _EVENTS = b'"events":'
 _Q = NEEDLE.index(b"q")
 _FALSE_HITS = 64
+_DIGITS = 18  # a height of as many still fits a bigint
 
 
 class Lines(NamedTuple):
@@ -41,7 +42,7 @@ class Lines(NamedTuple):
 class Envelope(msgspec.Struct):
     """One line of a by-block or streaming file."""
 
-    block_number: int
+    block_number: Annotated[int, msgspec.Meta(ge=0, lt=10**_DIGITS)]
     block_time: str
     events: msgspec.Raw
 
@@ -53,7 +54,9 @@ class FillHead(msgspec.Struct):
     hash: str | None = None
 
 
+_NO_TIME = datetime.min.replace(tzinfo=UTC)
 _ENVELOPE = msgspec.json.Decoder(Envelope)
+_EVENT_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _PAIR_HEAD = msgspec.json.Decoder(tuple[str | None, FillHead])
 
 
@@ -102,6 +105,8 @@ class ByBlock:
         if found.run_at >= 0 and self._next is not None:
             found.close_run(self._next)
             self._previous = text[found.last_at : stop].partition(b"\n")[0]
+        if found.is_doubtful:
+            found.sample.append(_sampled(b"", source, self.line))
         return found.stretch()
 
     def _skip_regular(self, text: bytes, start: int, limit: int, found: "_Found") -> int:
@@ -125,6 +130,8 @@ class ByBlock:
     def _take(self, found: "_Found", start: int, end: int, is_hit: bool, source: str) -> None:
         """One line in full; raises ValueError when it is no block line or contradicts the last."""
         text, expected = found.lines.text, self._next
+        if self._allow_replay:
+            _check(text[start:end])
         number, self._offset = _number_in(text, start, end)
         is_back = expected is not None and number < expected
         if is_back and not self._allow_replay:
@@ -132,7 +139,10 @@ class ByBlock:
             _refuse_unless_repeated(number, expected or 0, text[start:end] == previous)
             return
         if is_hit or not self._only_marked:
-            found.kept.append(_block(text, start, end, number, is_hit, source, self.line))
+            block = _block(text, start, end, number, is_hit, source, self.line)
+            if is_back:
+                block = msgspec.structs.replace(block, is_again=True)
+            found.kept.append(block)
         elif self.line <= SAMPLE_LINES or found.lines.is_cut:
             found.sample.append(_block(text, start, end, number, is_hit, source, self.line))
         if is_back:
@@ -144,22 +154,23 @@ class ByBlock:
 
     def finish(self, source: str) -> Stretch:
         """Nothing is held back; the last lines of the file join the sample."""
-        if not self._only_marked:
-            return Stretch()
+        recent, self._recent = self._recent, deque()
         numbered = [
             (before + index, text)
-            for before, lines in self._recent
+            for before, lines in recent
             for index, text in enumerate(lines.text[lines.start : lines.stop].splitlines(), 1)
         ]
         return Stretch(
             sample=tuple(
-                _block(text, 0, len(text), None, False, source, line_number)
+                _sampled(text, source, line_number)
                 for line_number, text in numbered[-SAMPLE_LINES:]
                 if line_number > SAMPLE_LINES and NEEDLE not in text
             )
         )
 
     def _remember(self, lines: Lines) -> None:
+        if not self._only_marked:
+            return
         self._recent.append((self.line, lines))
         while len(self._recent) > 1 and self._recent[1][0] < self.line - SAMPLE_LINES:
             self._recent.popleft()
@@ -174,6 +185,7 @@ class _Found:
         self.sample: list[BlockLine] = []
         self.fault: SourceFault | None = None
         self.unread = 0
+        self.is_doubtful = False  # a line that was only looked at is not what it looked like
         self.last_at = -1  # offset of the last line of the run
         self.run_at = -1  # offset of its first line
         self._run_from = 0
@@ -186,12 +198,15 @@ class _Found:
         self.last_at = last_at
 
     def close_run(self, block_to: int) -> None:
-        """The run ends before a height."""
-        first, last = (
-            _time_in(self.lines.text, self.run_at),
-            _time_in(self.lines.text, self.last_at),
-        )
-        self._covered.append(CoveredBlocks(self._run_from, block_to, first, last, "every_height"))
+        """The run ends before a height. Its last line may have swallowed the next."""
+        text = self.lines.text
+        self.is_doubtful |= _events_in(text, self.last_at, len(text)) < 0
+        try:
+            first, last = _time_in(text, self.run_at), _time_in(text, self.last_at)
+            covered = CoveredBlocks(self._run_from, block_to, first, last, "every_height")
+            self._covered.append(covered)
+        except ValueError:
+            self.is_doubtful = True
         self.run_at = -1
 
     def stretch(self) -> Stretch:
@@ -225,7 +240,19 @@ def _number_in(text: bytes, start: int, end: int) -> tuple[int, int]:
     if found < 0 or not text.startswith(b"]}", end - 2):
         return _parse(text[start:end]).block_number, 0
     at = found + len(_NUMBER)
-    return int(text[at : text.find(b",", at, end)]), found - start
+    digits = text[at : at + _DIGITS + 1].partition(b",")[0]
+    if len(digits) > _DIGITS or not digits.isdigit():
+        return _parse(text[start:end]).block_number, 0
+    return int(digits), found - start
+
+
+def _events_in(text: bytes, start: int, end: int) -> int:
+    """Where the events of a line begin, -1 when it must be parsed to know: also when another line
+    begins in its head, as after the half line of a node that was killed."""
+    at = text.find(_EVENTS, start, min(end, start + _HEAD_BYTES))
+    if at < 0 or text.find(b"{", start + 1, at) >= 0:
+        return -1
+    return at + len(_EVENTS)
 
 
 def _parse(line: bytes) -> Envelope:
@@ -235,6 +262,14 @@ def _parse(line: bytes) -> Envelope:
         raise ValueError(f"not a block line: {error}") from error
     except msgspec.DecodeError as error:
         raise ValueError(f"invalid JSON: {error}") from error
+
+
+def _check(line: bytes) -> None:
+    """Refuse what no decoder could read, so that its height counts when it is written again."""
+    try:
+        _EVENT_LIST.decode(_parse(line).events)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"events cannot be read: {error}") from error
 
 
 def _time_in(text: bytes, start: int) -> datetime:
@@ -253,16 +288,21 @@ def _refuse_unless_repeated(number: int, expected: int, is_same_line: bool) -> N
 
 
 def _block(
-    text: bytes, start: int, end: int, number: int | None, is_hit: bool, source: str, line: int
+    text: bytes, start: int, end: int, number: int, is_hit: bool, source: str, line: int
 ) -> BlockLine:
-    """The block of a line; `number` where it is known already."""
-    at = text.find(_EVENTS, start, min(end, start + _HEAD_BYTES))
-    if number is None or at < 0 or not text.startswith(b"]}", end - 2):
+    """The block of a line; raises ValueError when it is none."""
+    at = _events_in(text, start, end)
+    if at < 0 or not text.startswith(b"]}", end - 2):
         envelope = _parse(text[start:end])
         number, at_time = envelope.block_number, utc(envelope.block_time)
         return BlockLine(number, at_time, bytes(envelope.events), is_hit, source, line)
-    events = text[at + len(_EVENTS) : end - 1]
-    return BlockLine(number, _time_in(text, start), events, is_hit, source, line)
+    return BlockLine(number, _time_in(text, start), text[at : end - 1], is_hit, source, line)
+
+
+def _sampled(text: bytes, source: str, line: int) -> BlockLine:
+    """A line without the needle, to be parsed for its events alone."""
+    at = _events_in(text, 0, len(text))
+    return BlockLine(None, _NO_TIME, text[at:-1] if at >= 0 else b"", False, source, line)
 
 
 class Placed(NamedTuple):
@@ -341,7 +381,7 @@ class Merged:
 
     def _close(self, source: str) -> BlockLine:
         number = self._height = self._number()
-        events = b"[" + b",".join(p.events for p in self._open if p.events) + b"]"
+        events = _once(b"[" + b",".join(p.events for p in self._open if p.events) + b"]")
         block = BlockLine(
             number, self._open[0].at, events, NEEDLE in events, source, self._open_line
         )
@@ -349,9 +389,22 @@ class Merged:
         return block
 
 
+def _once(events: bytes) -> bytes:
+    """Without the events that a restarted node wrote again, cut into other lines: no two events of
+    a block are the same to the letter. A list that cannot be read is left to the decoder."""
+    try:
+        bodies = [bytes(body) for body in _EVENT_LIST.decode(events)]
+    except msgspec.MsgspecError:
+        return events
+    different = dict.fromkeys(bodies)
+    return events if len(different) == len(bodies) else b"[" + b",".join(different) + b"]"
+
+
 def _replayed(placed: Placed, source: str, line_number: int) -> BlockLine:
     events = b"[" + placed.events + b"]"
-    return BlockLine(placed.number, placed.at, events, NEEDLE in events, source, line_number)
+    return BlockLine(
+        placed.number, placed.at, events, NEEDLE in events, source, line_number, is_again=True
+    )
 
 
 def _place(line: bytes) -> Placed:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import lz4.frame
@@ -16,6 +16,7 @@ from indexer.sources.block_lines import Lines
 # Unpacked three times as large. 256 KiB took twice the time of 128 or 512 KiB: its buffers went
 # back to the system and were faulted in again at every read.
 READ_BYTES = 512 * 1024
+SMALL_READ_BYTES = 4096
 
 
 class Readable(Protocol):
@@ -54,7 +55,7 @@ def list_files(location: str) -> list[File]:
         return [File(str(path), path.stat().st_size)]
     if not path.is_dir():
         raise ConfigError(f"{location}: no such file or directory")
-    return [File(str(found), found.stat().st_size) for found in sorted(_walk(path))]
+    return [File(str(found), _size(found)) for found in sorted(_walk(path))]
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -65,17 +66,26 @@ def _walk(folder: Path) -> Iterator[Path]:
     for entry in entries:
         if entry.is_dir():
             yield from _walk(entry)
-        elif entry.is_file():
+        elif entry.is_file() or entry.is_symlink():  # one that leads nowhere is missing data
             yield entry
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # it has vanished; opening it will say so
 
 
 def _list_s3(location: str) -> Iterator[File]:
     bucket, prefix = _s3_place(location)
+    if not bucket:
+        raise ConfigError(f"{location}: no bucket in it; write s3://bucket/prefix")
     import boto3  # a quarter of a second to import, for S3 only
 
-    client = boto3.client("s3")
     found = False
     try:
+        client = boto3.client("s3")
         pages = client.get_paginator("list_objects_v2").paginate(
             Bucket=bucket, Prefix=prefix, RequestPayer="requester"
         )
@@ -83,8 +93,8 @@ def _list_s3(location: str) -> Iterator[File]:
             for item in page.get("Contents", ()):
                 found = True
                 yield File(f"s3://{bucket}/{item['Key']}", item["Size"], client)
-    except (BotoCoreError, ClientError) as error:
-        raise ConfigError(f"{location}: cannot be listed: {error}") from error
+    except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: an impossible endpoint
+        raise ConfigError(f"{location}: cannot be listed: {_one_line(error)}") from error
     if not found:
         raise ConfigError(f"{location}: no objects under this prefix")
 
@@ -92,6 +102,16 @@ def _list_s3(location: str) -> Iterator[File]:
 def _s3_place(uri: str) -> tuple[str, str]:
     parts = urlsplit(uri)
     return parts.netloc, parts.path.lstrip("/")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _is_replaced(error: Exception) -> bool:
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] in (
+        "PreconditionFailed", "412",
+    )  # fmt: skip
 
 
 class _S3Stream:
@@ -114,7 +134,8 @@ class _S3Stream:
         try:
             data: bytes = policy(self._read_once, size)
         except (BotoCoreError, ClientError, OSError) as error:
-            raise SourceFault(self._uri, f"cannot be read at byte {self._at}: {error}") from error
+            why = "the object was replaced meanwhile" if _is_replaced(error) else _one_line(error)
+            raise SourceFault(self._uri, f"cannot be read on at byte {self._at}: {why}") from error
         self._at += len(data)
         return data
 
@@ -167,29 +188,60 @@ def read_lines(file: File) -> Iterator[Lines]:
 
 
 def _unpacked(file: File) -> Iterator[tuple[bytes, int]]:
-    stream = file.open()
-    with contextlib.closing(stream):
-        if file.uri.endswith(".lz4"):
-            yield from _unlz4(file, stream)
-            return
+    if file.uri.endswith(".lz4"):
+        yield from _up_to_damage(file)
+        return
+    with contextlib.closing(file.open()) as stream:
         size = 0
         while data := _read(file, stream):
             size += len(data)
             yield data, size
+        if not size:
+            raise SourceFault(file.uri, "empty file")
 
 
-def _unlz4(file: File, stream: Readable) -> Iterator[tuple[bytes, int]]:
+def _up_to_damage(file: File) -> Iterator[tuple[bytes, int]]:
+    """The decompressor gives nothing of the piece in which it fails, so a damaged file is read a
+    second time in small pieces, for what stands before the damage."""
+    given = 0
+    try:
+        for text, size in _unlz4(file, READ_BYTES):
+            given += len(text)
+            yield text, size
+    except _Damage:
+        try:
+            for text, size in _unlz4(file, SMALL_READ_BYTES):
+                if given < len(text):
+                    yield text[given:], size
+                given = max(given - len(text), 0)
+        except _Damage as damage:
+            raise SourceFault(file.uri, str(damage)) from damage
+
+
+class _Damage(Exception):
+    """The bytes are no LZ4 frame, or no longer."""
+
+
+def _unlz4(file: File, read_bytes: int) -> Iterator[tuple[bytes, int]]:
+    with contextlib.closing(file.open()) as stream:
+        yield from _frames(file, stream, read_bytes)
+
+
+def _frames(file: File, stream: Readable, read_bytes: int) -> Iterator[tuple[bytes, int]]:
     frame = lz4.frame.LZ4FrameDecompressor()
     size = 0
     started = False
-    while data := _read(file, stream):
+    is_frame = False
+    while data := _read(file, stream, read_bytes):
         size += len(data)
         while data:
             started = True
             try:
                 text = frame.decompress(data)
             except RuntimeError as error:
-                raise SourceFault(file.uri, f"damaged LZ4 frame near byte {size}") from error
+                what = f"damaged LZ4 frame near byte {size}" if is_frame else "not an LZ4 frame"
+                raise _Damage(what) from error
+            is_frame = True
             if text:
                 yield text, size
             data = frame.unused_data or b"" if frame.eof else b""
@@ -198,11 +250,11 @@ def _unlz4(file: File, stream: Readable) -> Iterator[tuple[bytes, int]]:
     if started:
         raise SourceFault(file.uri, f"LZ4 frame cut off at byte {size}, the end of the file")
     if not size:
-        raise SourceFault(file.uri, "empty file, not an LZ4 frame")
+        raise SourceFault(file.uri, "empty file")
 
 
-def _read(file: File, stream: Readable | IO[bytes]) -> bytes:
+def _read(file: File, stream: Readable, read_bytes: int = READ_BYTES) -> bytes:
     try:
-        return stream.read(READ_BYTES)
+        return stream.read(read_bytes)
     except OSError as error:
         raise SourceFault(file.uri, f"cannot be read: {error.strerror}") from error

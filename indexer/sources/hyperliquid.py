@@ -12,6 +12,7 @@ Hour files are cut by the node's clock and named 0 .. 23, so neither the order o
 their edges mean anything: the heights in the lines decide.
 """
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ _HOUR = re.compile(r"(?P<day>\d{8})/(?P<hour>\d{1,2})(?:\.lz4)?$")
 SIMULATED_MARK = "SIMULATED.txt"
 _ONE_HOUR = timedelta(hours=1)
 _LOOK_SECONDS = 0.5  # how often to look for the file of a later hour
+_LATE_SECONDS = 3.0  # how long a node may still write to the file of the hour before
 
 
 class HourFile(NamedTuple):
@@ -102,7 +104,10 @@ def _hour_of(uri: str) -> datetime | None:
     match = _HOUR.search(uri)
     if match is None or int(match["hour"]) > 23:
         return None
-    day = datetime.strptime(match["day"], "%Y%m%d").replace(tzinfo=UTC)
+    try:
+        day = datetime.strptime(match["day"], "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
     return day.replace(hour=int(match["hour"]))
 
 
@@ -158,13 +163,24 @@ def read(files: list[HourFile], *, only_marked: bool) -> Iterator[tuple[HourFile
         try:
             for lines in read_lines(file.file):
                 stretch = scan.feed(lines, file.file.uri)
-                yield file, stretch
                 if stretch.fault:
+                    yield file, _with_open_block(stretch, scan, file)
                     break
+                yield file, stretch
         except SourceFault as fault:
             where = f"{file.file.uri}:{scan.line + 1}"
-            yield file, Stretch(fault=SourceFault(where, fault.what))
+            broken = Stretch(fault=SourceFault(where, fault.what))
+            yield file, _with_open_block(broken, scan, file)
     yield files[-1], scan.finish(files[-1].file.uri)
+
+
+def _with_open_block(stretch: Stretch, scan: ByBlock | Merged, file: HourFile) -> Stretch:
+    """A stretch that ends in a fault, and the block that was open there: whatever comes next, the
+    blocks between are not known to be whole."""
+    last = scan.finish(file.file.uri)
+    return msgspec.structs.replace(
+        stretch, lines=stretch.lines + last.lines, sample=stretch.sample + last.sample
+    )
 
 
 def _follows(last: HourFile, file: HourFile) -> bool:
@@ -176,8 +192,8 @@ class Tail:
     """The growing end of one layout's tree: reads what a running node has appended since.
 
     A last line without its newline is half-written and waits. When a file of a later hour exists
-    and this one gives nothing more, the later one is next. A node that was restarted may repeat
-    heights: they are read again but not covered again.
+    and this one has given nothing for a while, the later one is next. A node that was restarted may
+    repeat heights: they are read again but not covered again. Finished hours may be compressed.
     """
 
     def __init__(self, location: str, layout: Layout, since: datetime | None) -> None:
@@ -187,8 +203,10 @@ class Tail:
         self._after = None if since is None else since.replace(minute=0, second=0, microsecond=0)
         self._scan: ByBlock | Merged | None = None
         self._file: HourFile | None = None
+        self._packed: Iterator[Lines] | None = None
         self._at = 0
         self._text = b""
+        self._followed_at: float | None = None  # when the file of a later hour was first seen
 
     def poll(self) -> Stretch | None:
         """What is new since the last call, or None; lines after a faulty one come with the next.
@@ -199,18 +217,33 @@ class Tail:
         if stretch := self._read_on():
             return stretch
         following = self._next_file()
-        if following is None:
+        if following is None or not self._is_settled():
             return None
         # The node may have written between our last read and the birth of the next file.
         if stretch := self._read_on():
             return stretch
-        cut_off = self._cut_off() if self._text else None
+        assert self._file is not None and self._scan is not None
+        fault = self._cut_off() if self._text else None
+        is_joined = _follows(self._file, following) and fault is None
+        last = Stretch() if is_joined else self._scan.finish(self._file.file.uri)
         self._open(following)
-        return cut_off
+        return msgspec.structs.replace(last, fault=fault) if last.lines or fault else None
+
+    def _is_settled(self) -> bool:
+        """Whether the node, which is writing a later file, will not come back to this one."""
+        assert self._file is not None
+        now = time.monotonic()
+        self._followed_at = self._followed_at or now
+        with contextlib.suppress(OSError):
+            if time.time() - Path(self._file.file.uri).stat().st_mtime > _LATE_SECONDS:
+                return True
+        return now - self._followed_at > _LATE_SECONDS
 
     def _read_on(self) -> Stretch | None:
         assert self._file is not None and self._scan is not None
         uri = self._file.file.uri
+        if uri.endswith(".lz4"):
+            return self._unpack(self._file)
         if b"\n" not in self._text:
             self._text += self._appended(uri)
         whole, newline, rest = self._text.rpartition(b"\n")
@@ -219,7 +252,26 @@ class Tail:
         text = whole + newline
         stretch = self._scan.feed(Lines(text, 0, len(text), self._at), uri)
         self._text = text[len(text) - stretch.unread :] + rest
-        return stretch
+        return _with_open_block(stretch, self._scan, self._file) if stretch.fault else stretch
+
+    def _unpack(self, hour: HourFile) -> Stretch | None:
+        """The next piece of a compressed file, which is finished."""
+        assert self._scan is not None
+        if self._packed is None:
+            self._packed = read_lines(hour.file)
+        try:
+            lines = next(self._packed, None)
+        except SourceFault as fault:
+            where = f"{hour.file.uri}:{self._scan.line + 1}"
+            broken = Stretch(fault=SourceFault(where, fault.what))
+            return _with_open_block(broken, self._scan, hour)
+        if lines is None:
+            return None
+        stretch = self._scan.feed(lines, hour.file.uri)
+        if not stretch.fault:
+            return stretch
+        self._packed = iter(())
+        return _with_open_block(stretch, self._scan, hour)
 
     def _appended(self, uri: str) -> bytes:
         try:
@@ -231,10 +283,10 @@ class Tail:
         self._at += len(data)
         return data
 
-    def _cut_off(self) -> Stretch:
+    def _cut_off(self) -> SourceFault:
         assert self._file is not None and self._scan is not None
         where = f"{self._file.file.uri}:{self._scan.line + 1}"
-        return Stretch(fault=SourceFault(where, "line cut off, and a later hour has begun"))
+        return SourceFault(where, "line cut off, and a later hour has begun")
 
     def _next_file(self) -> HourFile | None:
         now = time.monotonic()
@@ -258,6 +310,7 @@ class Tail:
             self._scan = scanner(self._layout, only_marked=False, allow_replay=True)
         self._scan.line = 0
         self._file, self._at, self._text, self._look_at = file, 0, b"", 0.0
+        self._packed = self._followed_at = None
         return True
 
 
@@ -271,7 +324,7 @@ def read_records(file: File, account: str | None) -> Iterator[tuple[Layout, Bloc
     text = b"".join(lines.text[lines.start : lines.stop] for lines in read_lines(file))
     found = False
     for line_number, document in _documents(text, file.uri):
-        for record in _records(document, account):
+        for record in _placed(document, account, f"{file.uri}:{line_number}"):
             found = True
             layout: Layout = "misc" if b'"inner":' in record.events else "fills"
             yield (
@@ -293,6 +346,13 @@ def _documents(text: bytes, uri: str) -> Iterator[tuple[int, Any]]:
                 raise SourceFault(f"{uri}:{line_number}", f"invalid JSON: {error}") from error
 
 
+def _placed(document: Any, account: str | None, where: str) -> Iterator[Placed]:
+    try:
+        yield from _records(document, account)
+    except ValueError as error:
+        raise SourceFault(where, f"a record out of place: {error}") from error
+
+
 def _records(node: Any, user: str | None) -> Iterator[Placed]:
     """Walk a document; the nearest `user` above a fill is whose it is."""
     if isinstance(node, list):
@@ -305,15 +365,26 @@ def _records(node: Any, user: str | None) -> Iterator[Placed]:
             yield _record(_as_ledger_event(node, user), node)
         else:
             request = node.get("request")
-            user = node.get("user") or (request or {}).get("user") or user
+            asked = request.get("user") if isinstance(request, dict) else None
+            user = node.get("user") or asked or user
             for child in node.values():
                 yield from _records(child, user)
 
 
 def _record(event: Any, node: dict[str, Any]) -> Placed:
-    stamp = node.get("time", 0)
-    at = utc(stamp) if isinstance(stamp, str) else utc_of_ms(stamp)
-    return Placed(block_in_hash(node.get("hash")), at, msgspec.json.encode([event]))
+    tx_hash = node.get("hash")
+    number = block_in_hash(tx_hash) if isinstance(tx_hash, str) else None
+    return Placed(number, _time_of(node), msgspec.json.encode([event]))
+
+
+def _time_of(node: dict[str, Any]) -> datetime:
+    match node.get("time", 0):
+        case str(text):
+            return utc(text)
+        case int(milliseconds):
+            return utc_of_ms(milliseconds)
+        case other:
+            raise ValueError(f"time {other!r}")
 
 
 def _as_ledger_event(node: dict[str, Any], user: str | None) -> dict[str, Any]:

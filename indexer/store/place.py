@@ -47,8 +47,10 @@ def prepare(
 def _configured(url: str, name: str | None) -> Place:
     try:
         parts = {key: str(value) for key, value in conninfo_to_dict(url).items()}
-    except psycopg.ProgrammingError:
+    except (psycopg.ProgrammingError, UnicodeDecodeError):
         raise ConfigError("DATABASE_URL is not a PostgreSQL URL or conninfo string") from None
+    if "@" in parts.get("host", ""):  # the rest of a password; libpq's message would print it
+        raise ConfigError("DATABASE_URL: write an @ in the password as %40")
     if name:
         database.connect(url).close()
         _create(url, name)

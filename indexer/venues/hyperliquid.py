@@ -9,9 +9,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
-from decimal import Decimal, localcontext
+from decimal import Decimal, Overflow, localcontext
 from functools import cache
 from hashlib import sha256
+from operator import length_hint
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -527,6 +528,7 @@ class DayFill(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     fee_token: str = MAIN_QUOTE
 
 
+_HIGHEST = Decimal("1e30")  # no sum of money is beyond; a comparison with NaN raises
 _DAY_FILLS = msgspec.json.Decoder(list[tuple[str, DayFill]])
 
 
@@ -555,27 +557,26 @@ class AccountDays:
         return sum(len(sums) for day in self._days.values() for sums in day.quotes.values())
 
     def add(self, line: BlockLine) -> list[tuple[RawEvent, Undecoded]]:
-        """Add the fills of a block; give back those of no known shape, which are in no sum.
-
-        Raises MsgspecError when the block's events are no list, ArithmeticError on NaN and the
-        like; after the latter the sums are worthless.
-        """
+        """Add the fills of a block; give back those of no known shape, or with NaN and the like in
+        them, which are in no sum. Raises MsgspecError when the block's events are no list."""
         date_ = line.block_at.date()
         day = self._days.get(date_)
         if day is None:
             day = self._days[date_] = _Day()
         try:
-            day.add(_DAY_FILLS.decode(line.events))
-            return []
+            fills = _DAY_FILLS.decode(line.events)
         except msgspec.MsgspecError:
-            pass
-        unknown = []
-        for body in _EVENTS.decode(line.events):
+            return _add_one_by_one(day, line)
+        added = iter(fills)
+        unknown: list[tuple[RawEvent, Undecoded]] = []
+        while True:
             try:
-                day.add(_DAY_FILLS.decode(b"[" + bytes(body) + b"]"))
-            except msgspec.MsgspecError as error:
-                unknown.append(_unknown(bytes(body), line, f"in no account's day: {error}"))
-        return unknown
+                day.add(added)
+                return unknown
+            except ArithmeticError:
+                at = len(fills) - length_hint(added) - 1
+                body = bytes(_EVENTS.decode(line.events)[at])
+                unknown.append(_unknown(body, line, "in no account's day: number out of range"))
 
     def rows(self) -> list[AccountDay]:
         """The days so far, in the order of their keys."""
@@ -587,7 +588,18 @@ class AccountDays:
             for day, sums_of in sorted(self._days.items())
             for quote, sums in sorted(sums_of.quotes.items())
             for account, s in sorted(sums.items())
+            if s.fills or s.other_fills
         ]  # fmt: skip
+
+
+def _add_one_by_one(day: "_Day", line: BlockLine) -> list[tuple[RawEvent, Undecoded]]:
+    unknown = []
+    for body in _EVENTS.decode(line.events):
+        try:
+            day.add(iter(_DAY_FILLS.decode(b"[" + bytes(body) + b"]")))
+        except (msgspec.MsgspecError, ArithmeticError) as error:
+            unknown.append(_unknown(bytes(body), line, f"in no account's day: {error}"))
+    return unknown
 
 
 class _Day:
@@ -597,8 +609,11 @@ class _Day:
         self.quotes: dict[str, dict[str, _Sum]] = {MAIN_QUOTE: {}}
 
     # One loop, almost without calls of our own: two million fills an hour pass here.
-    def add(self, fills: list[tuple[str, DayFill]]) -> None:
-        """Add fills; the two legs of a trade stand side by side and share price and size."""
+    def add(self, fills: Iterator[tuple[str, DayFill]]) -> None:
+        """Add fills; the two legs of a trade stand side by side and share price and size.
+
+        Raises ArithmeticError at a fill with NaN and the like, which is in no sum; those after it
+        are left in the iterator."""
         px_text = sz_text = ""
         price = size = notional = Decimal(0)
         main = self.quotes[MAIN_QUOTE]
@@ -616,10 +631,13 @@ class _Day:
                 px_text, sz_text = fill.px, fill.sz
                 price, size = Decimal(px_text), Decimal(sz_text)
                 notional = price * size
-            total.fills += 1
-            total.volume += notional
+                if not -_HIGHEST < notional < _HIGHEST:
+                    raise Overflow
+            volume, pnl = total.volume + notional, total.pnl
             if fill.closed_pnl != "0.0":
-                total.pnl += Decimal(fill.closed_pnl)
+                pnl += Decimal(fill.closed_pnl)
+                if not -_HIGHEST < pnl < _HIGHEST:
+                    raise Overflow
             before = Decimal(fill.start_position)
             after = abs(before + size if fill.side == "B" else before - size)
             before = abs(before)
@@ -627,7 +645,11 @@ class _Day:
             if position >= total.largest and (
                 position > total.largest or coin < total.largest_market
             ):
+                if position > _HIGHEST:
+                    raise Overflow
                 total.largest, total.largest_market = position, coin
+            total.fills += 1
+            total.volume, total.pnl = volume, pnl
 
     def _sums_in(self, quote: str) -> dict[str, _Sum]:
         return self.quotes.setdefault(quote, {})
