@@ -25,7 +25,7 @@ from indexer.venues import hyperliquid as venue
 # A step is written when one of these is reached: they bound memory, not correctness.
 FULL_EVENTS = 20_000
 FULL_ACCOUNTS = 50_000
-FULL_BLOCKS = 250_000
+FULL_BLOCKS = 1_000_000
 # Lines at the start of a file that are parsed although the needle is not in them.
 SAMPLE_LINES = 1000
 

@@ -316,6 +316,25 @@ def test_lines_of_user_and_fill_decode_as_blocks_do(
     assert rows(other, cut_to_ms) == rows(connection, cut_to_ms)
 
 
+def test_lines_of_user_and_fill_lose_no_fill_of_any_account(
+    connection: Connection, sim: Simulation, tmp_path: Path
+) -> None:
+    """Blocks of TWAP fills alone name no height; their fills count all the same."""
+    write_fills(sim, tmp_path)
+
+    sync.backfill(connection, str(tmp_path))
+
+    # the first block and the last may go on in files we lack; what names no height joins the next
+    named = [b for b in sim.blocks if any(int(fill["hash"], 16) for _, fill in b.events)]
+    last = max(b.number for b in sim.blocks if b.events)
+    inside = [
+        b for b in sim.blocks if named[0].number < b.number < last and b.number <= named[-1].number
+    ]
+    assert rows(connection, "SELECT sum(fills + other_fills) FROM ledger.account_day") == in_order(
+        [(Decimal(sum(len(b.events) for b in inside)),)]
+    )
+
+
 FAULTS = ("unknown_method", "object_on_spot_sell", "missing_tid", "foreign_hash", "legs_disagree")
 
 

@@ -20,6 +20,7 @@ SAMPLE_LINES = 1000
 _HEAD_BYTES = 240
 _NUMBER = b'"block_number":'
 _TIME = b'"block_time":"'
+_TIME_BYTES = len("2025-10-27T16:59:59.797563798") + len('",')
 _BRACKET, _BRACE = b"]}"
 _EVENTS = b'"events":'
 _Q = NEEDLE.index(b"q")
@@ -85,8 +86,11 @@ class ByBlock:
         self._remember(lines)
         hit = find_needle(text, start, stop)
         while start < stop:
-            if self._only_marked and self.line >= SAMPLE_LINES and start < hit:
-                start = self._skip_regular(text, start, min(hit, stop), found)
+            if start < hit and self._offset and not self._allow_replay:
+                if not self._only_marked:
+                    start = self._keep_regular(text, start, hit, found, source)
+                elif self.line >= SAMPLE_LINES:
+                    start = self._skip_regular(text, start, hit, found)
                 if start >= stop:
                     break
             self.line += 1
@@ -125,6 +129,33 @@ class ByBlock:
             found.extend(first, start, last)
             self.line += expected - first
             self._next = expected
+        return at
+
+    def _keep_regular(
+        self, text: bytes, start: int, limit: int, found: "_Found", source: str
+    ) -> int:
+        """The same for a decoder that must see all lines: they are cut out where the line before
+        had its time and its events."""
+        expected = first = self._next or 0
+        offset, find, startswith = self._offset, text.find, text.startswith
+        keep, line = found.kept.append, self.line
+        at = start
+        while startswith(head := b'"block_number":%d,"events":[' % expected, at + offset):
+            end = find(b"\n", at + offset, limit)
+            time_at = at + offset - _TIME_BYTES
+            if end < 0 or text[end - 1] != _BRACE or text[end - 2] != _BRACKET:
+                break
+            if not startswith(_TIME, time_at - len(_TIME)):
+                break
+            line += 1
+            block_at = utc(text[time_at : time_at + 26].decode())
+            events = text[at + offset + len(head) - 1 : end - 1]
+            keep(BlockLine(expected, block_at, events, False, source, line))
+            expected += 1
+            last, at = at, end + 1
+        if expected > first:
+            found.extend(first, start, last)
+            self.line, self._next = line, expected
         return at
 
     def _take(self, found: "_Found", start: int, end: int, is_hit: bool, source: str) -> None:
@@ -338,7 +369,7 @@ class Merged:
             self.line += 1
             try:
                 placed = _place(text.rstrip())
-                if self._open and placed.at < self._open[0].at:
+                if self._open and placed.at < self._open[-1].at:
                     self._refuse_backwards(placed)
                     kept.append(_replayed(placed, source, self.line))
                     continue
@@ -347,7 +378,7 @@ class Merged:
                 fault = SourceFault(f"{source}:{self.line}", what)
                 unread = sum(map(len, texts[index + 1 :]))
                 return Stretch(tuple(covered), tuple(kept), (), lines.size, fault, unread)
-            if self._open and self._open[0].at != placed.at:
+            if self._is_over(placed):
                 covered += self._cover()
                 kept.append(self._close(source))
             if not self._open:
@@ -363,14 +394,21 @@ class Merged:
 
     def _refuse_backwards(self, placed: Placed) -> None:
         if not self._allow_replay:
-            raise ValueError(f"time {placed.at:%H:%M:%S.%f} after {self._open[0].at:%H:%M:%S.%f}")
+            raise ValueError(f"time {placed.at:%H:%M:%S.%f} after {self._open[-1].at:%H:%M:%S.%f}")
+
+    def _is_over(self, placed: Placed) -> bool:
+        """Whether a line belongs to a later block. TWAP fills have no hash: where a block has no
+        others, nothing names its height, and it joins the next."""
+        if not self._open or self._open[-1].at == placed.at:
+            return False
+        return any(line.number is not None for line in self._open)
 
     def _number(self) -> int | None:
-        """The height of the open block: TWAP fills have no hash, their neighbours in it do."""
+        """The height of the open block, which its lines with a hash name."""
         return next((p.number for p in self._open if p.number is not None), self._height)
 
     def _cover(self) -> list[CoveredBlocks]:
-        number, at = self._number(), self._open[0].at
+        number, at = self._number(), self._open[-1].at
         if number is None:
             return []
         is_first = self._covered_to is None
@@ -383,7 +421,7 @@ class Merged:
         number = self._height = self._number()
         events = _once(b"[" + b",".join(p.events for p in self._open if p.events) + b"]")
         block = BlockLine(
-            number, self._open[0].at, events, NEEDLE in events, source, self._open_line
+            number, self._open[-1].at, events, NEEDLE in events, source, self._open_line
         )
         self._open = []
         return block

@@ -614,31 +614,33 @@ class _Day:
 
         Raises ArithmeticError at a fill with NaN and the like, which is in no sum; those after it
         are left in the iterator."""
-        px_text = sz_text = ""
-        price = size = notional = Decimal(0)
-        main = self.quotes[MAIN_QUOTE]
+        number, housekeeping, hip3, no_perp = Decimal, HOUSEKEEPING_DIRS, _HIP3, _NO_PERP
+        main, kind = self.quotes[MAIN_QUOTE], no_perp
+        last_coin = px_text = sz_text = ""
+        price = size = notional = number(0)
         for user, fill in fills:
             coin = fill.coin
-            kind = kind_of(coin)
-            sums = main if kind is not _HIP3 else self._sums_in(fill.fee_token)
+            if coin != last_coin:
+                last_coin, kind = coin, kind_of(coin)
+            sums = main if kind is not hip3 else self._sums_in(fill.fee_token)
             total = sums.get(user)
             if total is None:
                 total = sums[user] = _Sum()
-            if kind is _NO_PERP or fill.dir in HOUSEKEEPING_DIRS:
+            if kind is no_perp or fill.dir in housekeeping:
                 total.other_fills += 1
                 continue
             if fill.sz != sz_text or fill.px != px_text:
                 px_text, sz_text = fill.px, fill.sz
-                price, size = Decimal(px_text), Decimal(sz_text)
+                price, size = number(px_text), number(sz_text)
                 notional = price * size
                 if not -_HIGHEST < notional < _HIGHEST:
                     raise Overflow
             volume, pnl = total.volume + notional, total.pnl
             if fill.closed_pnl != "0.0":
-                pnl += Decimal(fill.closed_pnl)
+                pnl += number(fill.closed_pnl)
                 if not -_HIGHEST < pnl < _HIGHEST:
                     raise Overflow
-            before = Decimal(fill.start_position)
+            before = number(fill.start_position)
             after = abs(before + size if fill.side == "B" else before - size)
             before = abs(before)
             position = (after if after > before else before) * price

@@ -5,8 +5,7 @@ a gigabyte, 29 % of the lines empty, liquidations together in 0.4 % of the lines
 simplifies: every trade is a market order against one resting order on the main dex, nine of ten
 forced ones are of method market, the closedPnl of a reducing fill is drawn rather than computed,
 and the blocks are 9.9 ms apart so that a gigabyte fits into one hour. The startPosition chain
-holds. As in 667 real blocks, ten accounts have a quarter of the legs and fifty nearly half, and
-half of the legs realise nothing.
+holds. Accounts are about as unequal as in 667 real blocks, where 50 of 731 have half of the legs.
 """
 
 import random
@@ -150,14 +149,15 @@ class _Writer:
     def _trade(self, block: int, action: int, is_forced: bool) -> str:
         rng = self.rng
         coin = int(rng.random() ** 2 * len(COINS))
-        user = MAKERS + int(rng.random() ** 6 * (USERS - MAKERS))
+        user = self._taker()
         key = (user, coin)
         unit, most = self.sizes[coin]
         size = 1 + int(rng.paretovariate(0.9) * unit) % most
         is_buy = rng.getrandbits(1)
         method = "market"
         if is_forced:
-            while self.positions.get(key) == 0:  # a flat account has nothing to liquidate
+            # the busy accounts are no victims, and a flat account has nothing to liquidate
+            while user < MAKERS or self.positions.get(key) == 0:
                 user = MAKERS + rng.randrange(USERS - MAKERS)
                 key = (user, coin)
             # an account not seen before comes with a position
@@ -197,7 +197,7 @@ class _Writer:
             direction = f"Liquidated Cross {'Short' if is_buy else 'Long'}"
             other = self._vault_leg(coin, size, not is_buy, head, common, forced_text, direction)
         else:
-            other = self._maker_leg(coin, size, not is_buy, head, common, forced_text)
+            other = self._maker_leg(user, coin, size, not is_buy, head, common, forced_text)
         before = self.positions.get(key, 0)
         after = self.positions[key] = before + size if is_buy else before - size
         is_free = method == "backstop"
@@ -220,11 +220,25 @@ class _Writer:
         )
         return f"{own},{other}" if is_buy else f"{other},{own}"
 
+    def _taker(self) -> int:
+        """Three of five market orders come from the accounts that also make the market."""
+        if self.rng.random() < 0.6:
+            return _busy(self.rng, 5, MAKERS)
+        return MAKERS + _busy(self.rng, 50, USERS - MAKERS)
+
     def _maker_leg(
-        self, coin: int, size: int, is_buy: bool, head: str, common: tuple[str, str], forced: str
+        self,
+        taker: int,
+        coin: int,
+        size: int,
+        is_buy: bool,
+        head: str,
+        common: tuple[str, str],
+        forced: str,
     ) -> str:
         rng = self.rng
-        maker = int(rng.random() ** 3 * MAKERS)
+        maker = _busy(rng, 5, MAKERS)
+        maker = (maker + 1) % MAKERS if maker == taker else maker  # no trade with oneself
         before = self.positions.get((maker, coin), 0)
         after = self.positions[maker, coin] = before + size if is_buy else before - size
         cloid = f'"cloid":"0x{rng.getrandbits(128):032x}",' if maker & 1 else ""
@@ -288,6 +302,11 @@ class _Writer:
             volume=_in_quote(self.volumes),
             users=len({user for user, _ in self.positions}) + (1 if self.vault else 0),
         )
+
+
+def _busy(rng: random.Random, flat: int, count: int) -> int:
+    """A rank below `count`, the chance of which falls as 1 / (rank + flat)."""
+    return min(int(flat * ((1 + count / flat) ** rng.random() - 1)), count - 1)
 
 
 def _prices(ticks: int, decimals: int) -> list[tuple[int, str]]:
