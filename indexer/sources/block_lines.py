@@ -147,8 +147,11 @@ class ByBlock:
                 break
             if not startswith(_TIME, time_at - len(_TIME)):
                 break
+            try:
+                block_at = utc(text[time_at : time_at + 26].decode())
+            except ValueError:
+                break
             line += 1
-            block_at = utc(text[time_at : time_at + 26].decode())
             events = text[at + offset + len(head) - 1 : end - 1]
             keep(BlockLine(expected, block_at, events, False, source, line))
             expected += 1
