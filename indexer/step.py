@@ -1,8 +1,7 @@
 """Gathers what a source read until it is written in one transaction. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from decimal import localcontext
 
 import msgspec
@@ -99,49 +98,60 @@ class Step:
                     new_days.add(part.block_from, part.block_to)
         for line in stretch.sample:
             _check_needle(line)
-        with localcontext(EXACT), self._up_to_unreadable(facts, stretch) as lines:
-            for line in lines:
-                if line.block_number in new_days and not line.is_again:
-                    for raw, undecoded in self._days.add(line):
-                        self._keep(raw, undecoded)
-                if line.has_needle or not trust_needle:
-                    self._take_legs(line, trust_needle=trust_needle)
-                elif line.line <= SAMPLE_LINES:
-                    _check_needle(line)
+
+        def has_mark(line: BlockLine) -> bool:
+            return line.has_needle or not trust_needle
+
+        lines = stretch.lines
+        unreadable = (
+            i for i, line in enumerate(lines) if has_mark(line) and venue.unreadable(line)
+        )
+        end = next(unreadable, len(lines))
+        days = [line for line in lines[:end] if line.block_number in new_days and not line.is_again]
+        try:
+            with localcontext(EXACT):
+                for raw, undecoded in self._days.add(days):
+                    self._keep(raw, undecoded)
+        except venue.UnreadableEvents as error:
+            end = lines.index(error.line)
+        for line in lines[:end]:
+            if has_mark(line):
+                self._take_legs(line, trust_needle=trust_needle)
+            elif line.line <= SAMPLE_LINES:
+                _check_needle(line)
+        self._cover_up_to(end, facts, stretch)
 
     def take_updates(self, stretch: Stretch) -> None:
         """Take blocks of ledger updates. Raises Unreadable as `take_fills`."""
-        with self._up_to_unreadable(("ledger_liquidations",), stretch) as lines:
-            for line in lines:
-                for raw, row in venue.ledger_liquidations(line):
-                    if isinstance(row, Undecoded):
-                        self._keep(raw, row)
-                    elif self._keep(raw):
-                        self.ledger[row.event_key] = row
+        end = 0
+        for line in stretch.lines:
+            if venue.unreadable(line):
+                break
+            end += 1
+            for raw, row in venue.ledger_liquidations(line):
+                if isinstance(row, Undecoded):
+                    self._keep(raw, row)
+                elif self._keep(raw):
+                    self.ledger[row.event_key] = row
+        self._cover_up_to(end, ("ledger_liquidations",), stretch)
 
-    @contextmanager
-    def _up_to_unreadable(
-        self, facts: Sequence[Facts], stretch: Stretch
-    ) -> Iterator[Iterator[BlockLine]]:
-        """The lines of a stretch, whose blocks become covered up to the first unreadable line."""
-        lines = iter(stretch.lines)
-        try:
-            yield lines
-        except (msgspec.MsgspecError, ArithmeticError) as error:
-            left = tuple(lines)
-            line = stretch.lines[len(stretch.lines) - len(left) - 1]
-            height, covered = line.block_number, stretch.covered
-            if height is None:
-                height, covered = 0, ()
-            self._cover(facts, [part for b in covered if (part := before(b, height))])
-            rest = msgspec.structs.replace(
-                stretch,
-                covered=tuple(part for b in covered if (part := after(b, height))),
-                lines=left,
-                sample=(),
-            )
-            raise Unreadable(line, f"events cannot be read: {error}", rest) from error
-        self._cover(facts, stretch.covered)
+    def _cover_up_to(self, end: int, facts: Sequence[Facts], stretch: Stretch) -> None:
+        """Cover the blocks of a stretch, or those before line `end`, the first unreadable one."""
+        if end == len(stretch.lines):
+            self._cover(facts, stretch.covered)
+            return
+        line, covered = stretch.lines[end], stretch.covered
+        height = line.block_number
+        if height is None:
+            height, covered = 0, ()
+        self._cover(facts, [part for b in covered if (part := before(b, height))])
+        rest = msgspec.structs.replace(
+            stretch,
+            covered=tuple(part for b in covered if (part := after(b, height))),
+            lines=stretch.lines[end + 1 :],
+            sample=(),
+        )
+        raise Unreadable(line, f"events cannot be read: {venue.unreadable(line)}", rest)
 
     def _take_legs(self, line: BlockLine, *, trust_needle: bool) -> None:
         for leg in venue.forced_legs(line, trust_needle=trust_needle):

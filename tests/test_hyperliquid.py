@@ -157,7 +157,7 @@ def test_an_account_day_keeps_quote_tokens_apart_and_counts_what_is_no_trade() -
     ]
     days = venue.AccountDays()
 
-    assert days.add(line_of(msgspec.json.encode(events))) == []
+    assert list(days.add([line_of(msgspec.json.encode(events))])) == []
     assert [(r.quote, r.fills, r.other_fills, r.volume, r.realised_pnl) for r in days.rows()] == [
         ("USDC", 2, 2, Decimal("42.0"), Decimal("-0.75")),
         ("USDH", 1, 0, Decimal("21.0"), Decimal("0.25")),
@@ -171,9 +171,9 @@ def test_an_account_day_keeps_quote_tokens_apart_and_counts_what_is_no_trade() -
 def test_a_fill_of_unknown_shape_is_in_no_day_and_says_so() -> None:
     days = venue.AccountDays()
 
-    unknown = days.add(line_of(b'[["0xaa",{"coin":"BTC"}]]'))
+    unknown = list(days.add([line_of(b'[["0xaa",{"coin":"BTC"}]]')]))
 
     assert days.rows() == []
     assert [undecoded.reason for _, undecoded in unknown] == [
-        "in no account's day: Object missing required field `px` - at `$[0][1]`"
+        "in no account's day: Object missing required field `px` - at `$[1]`"
     ]

@@ -12,7 +12,8 @@ from datetime import date, datetime
 from decimal import Decimal, Overflow, localcontext
 from functools import cache
 from hashlib import sha256
-from operator import length_hint
+from itertools import chain, groupby
+from operator import attrgetter, length_hint
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -179,6 +180,15 @@ def _unmarked_legs(
         leg = _leg(*pair, body, line)
         if isinstance(leg, Leg):
             yield leg
+
+
+def unreadable(line: BlockLine) -> str:
+    """What is wrong when the events of a block are no list; empty when they are."""
+    try:
+        _EVENTS.decode(line.events)
+    except msgspec.MsgspecError as error:
+        return str(error)
+    return ""
 
 
 def is_needle_honest(line: BlockLine) -> bool:
@@ -529,6 +539,7 @@ class DayFill(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 _HIGHEST = Decimal("1e30")  # no sum of money is beyond; a comparison with NaN raises
+_DAY_FILL = msgspec.json.Decoder(tuple[str, DayFill])
 _DAY_FILLS = msgspec.json.Decoder(list[tuple[str, DayFill]])
 
 
@@ -556,27 +567,14 @@ class AccountDays:
     def __len__(self) -> int:
         return sum(len(sums) for day in self._days.values() for sums in day.quotes.values())
 
-    def add(self, line: BlockLine) -> list[tuple[RawEvent, Undecoded]]:
-        """Add the fills of a block; give back those of no known shape, or with NaN and the like in
-        them, which are in no sum. Raises MsgspecError when the block's events are no list."""
-        date_ = line.block_at.date()
-        day = self._days.get(date_)
-        if day is None:
-            day = self._days[date_] = _Day()
-        try:
-            fills = _DAY_FILLS.decode(line.events)
-        except msgspec.MsgspecError:
-            return _add_one_by_one(day, line)
-        added = iter(fills)
-        unknown: list[tuple[RawEvent, Undecoded]] = []
-        while True:
-            try:
-                day.add(added)
-                return unknown
-            except ArithmeticError:
-                at = len(fills) - length_hint(added) - 1
-                body = bytes(_EVENTS.decode(line.events)[at])
-                unknown.append(_unknown(body, line, "in no account's day: number out of range"))
+    def add(self, lines: Sequence[BlockLine]) -> Iterator[tuple[RawEvent, Undecoded]]:
+        """Add the fills of blocks while giving those of no known shape, or with NaN and the like in
+        them, which are in no sum. Nothing is added but by iterating.
+
+        Raises UnreadableEvents at a block whose events are no list; those before it are added.
+        """
+        for day, of_day in groupby(lines, key=_day_of):
+            yield from self._days.setdefault(day, _Day()).add(list(of_day))
 
     def rows(self) -> list[AccountDay]:
         """The days so far, in the order of their keys."""
@@ -592,14 +590,36 @@ class AccountDays:
         ]  # fmt: skip
 
 
-def _add_one_by_one(day: "_Day", line: BlockLine) -> list[tuple[RawEvent, Undecoded]]:
-    unknown = []
-    for body in _EVENTS.decode(line.events):
-        try:
-            day.add(iter(_DAY_FILLS.decode(b"[" + bytes(body) + b"]")))
-        except (msgspec.MsgspecError, ArithmeticError) as error:
-            unknown.append(_unknown(bytes(body), line, f"in no account's day: {error}"))
-    return unknown
+_events_of = attrgetter("events")
+
+
+def _in_no_day(body: bytes, line: BlockLine, error: Exception) -> tuple[RawEvent, Undecoded]:
+    return _unknown(body, line, f"in no account's day: {error}")
+
+
+def _day_of(line: BlockLine) -> date:
+    return line.block_at.date()
+
+
+class UnreadableEvents(Exception):
+    """The events of a block are no list."""
+
+    def __init__(self, line: BlockLine, error: msgspec.MsgspecError) -> None:
+        super().__init__(str(error))
+        self.line = line
+
+
+class _OutOfRange(Exception):
+    """A fill whose numbers no market has."""
+
+    def __init__(self, pair: tuple[str, DayFill] | None) -> None:
+        super().__init__("number out of range")
+        self._pair = pair
+
+    def body_in(self, line: BlockLine) -> bytes:
+        """The fill as it stands in its block."""
+        bodies = (bytes(body) for body in _EVENTS.decode(line.events))
+        return next(body for body in bodies if _DAY_FILL.decode(body) == self._pair)
 
 
 class _Day:
@@ -608,50 +628,82 @@ class _Day:
     def __init__(self) -> None:
         self.quotes: dict[str, dict[str, _Sum]] = {MAIN_QUOTE: {}}
 
-    # One loop, almost without calls of our own: two million fills an hour pass here.
-    def add(self, fills: Iterator[tuple[str, DayFill]]) -> None:
-        """Add fills; the two legs of a trade stand side by side and share price and size.
+    def add(self, lines: list[BlockLine]) -> Iterator[tuple[RawEvent, Undecoded]]:
+        """Add the fills of blocks, all through one loop; see AccountDays.add."""
+        ahead = iter(lines)
+        while length_hint(ahead):
+            fills = chain.from_iterable(map(_DAY_FILLS.decode, map(_events_of, ahead)))
+            while True:
+                try:
+                    self._add_fills(fills)
+                    break
+                except _OutOfRange as error:  # the fills after this one are still in the chain
+                    line = lines[-length_hint(ahead) - 1]
+                    yield _in_no_day(error.body_in(line), line, error)
+                except msgspec.MsgspecError:  # none of this block is added, the chain is at its end
+                    yield from self._add_one_by_one(lines[-length_hint(ahead) - 1])
+                    break
 
-        Raises ArithmeticError at a fill with NaN and the like, which is in no sum; those after it
-        are left in the iterator."""
+    def _add_one_by_one(self, line: BlockLine) -> Iterator[tuple[RawEvent, Undecoded]]:
+        try:
+            bodies = [bytes(body) for body in _EVENTS.decode(line.events)]
+        except msgspec.MsgspecError as error:
+            raise UnreadableEvents(line, error) from error
+        for body in bodies:
+            try:
+                self._add_fills(iter([_DAY_FILL.decode(body)]))
+            except (msgspec.MsgspecError, _OutOfRange) as error:
+                yield _in_no_day(body, line, error)
+
+    # One loop, almost without calls of our own: two million fills an hour pass here.
+    def _add_fills(self, fills: Iterator[tuple[str, DayFill]]) -> None:
+        """The two legs of a trade stand side by side and share price and size.
+
+        Raises _OutOfRange at a fill with NaN and the like, which is in no sum."""
         number, housekeeping, hip3, no_perp = Decimal, HOUSEKEEPING_DIRS, _HIP3, _NO_PERP
         main, kind = self.quotes[MAIN_QUOTE], no_perp
         last_coin = px_text = sz_text = ""
         price = size = notional = number(0)
-        for user, fill in fills:
-            coin = fill.coin
-            if coin != last_coin:
-                last_coin, kind = coin, kind_of(coin)
-            sums = main if kind is not hip3 else self._sums_in(fill.fee_token)
-            total = sums.get(user)
-            if total is None:
-                total = sums[user] = _Sum()
-            if kind is no_perp or fill.dir in housekeeping:
-                total.other_fills += 1
-                continue
-            if fill.sz != sz_text or fill.px != px_text:
-                px_text, sz_text = fill.px, fill.sz
-                price, size = number(px_text), number(sz_text)
-                notional = price * size
-                if not -_HIGHEST < notional < _HIGHEST:
-                    raise Overflow
-            volume, pnl = total.volume + notional, total.pnl
-            if fill.closed_pnl != "0.0":
-                pnl += number(fill.closed_pnl)
-                if not -_HIGHEST < pnl < _HIGHEST:
-                    raise Overflow
-            before = number(fill.start_position)
-            after = abs(before + size if fill.side == "B" else before - size)
-            before = abs(before)
-            position = (after if after > before else before) * price
-            if position >= total.largest and (
-                position > total.largest or coin < total.largest_market
-            ):
-                if position > _HIGHEST:
-                    raise Overflow
-                total.largest, total.largest_market = position, coin
-            total.fills += 1
-            total.volume, total.pnl = volume, pnl
+        pair = None
+        try:
+            for pair in fills:
+                user, fill = pair
+                coin = fill.coin
+                if coin != last_coin:
+                    last_coin, kind = coin, kind_of(coin)
+                sums = main if kind is not hip3 else self._sums_in(fill.fee_token)
+                total = sums.get(user)
+                if total is None:
+                    total = sums[user] = _Sum()
+                if kind is no_perp or fill.dir in housekeeping:
+                    total.other_fills += 1
+                    continue
+                if fill.sz != sz_text or fill.px != px_text:
+                    sz_text = ""  # not the numbers of this text until they are checked
+                    price, size = number(fill.px), number(fill.sz)
+                    notional = price * size
+                    if not -_HIGHEST < notional < _HIGHEST:
+                        raise Overflow
+                    px_text, sz_text = fill.px, fill.sz
+                volume, pnl = total.volume + notional, total.pnl
+                if fill.closed_pnl != "0.0":
+                    pnl += number(fill.closed_pnl)
+                    if not -_HIGHEST < pnl < _HIGHEST:
+                        raise Overflow
+                before = number(fill.start_position)
+                after = abs(before + size if fill.side == "B" else before - size)
+                before = abs(before)
+                position = (after if after > before else before) * price
+                if position >= total.largest and (
+                    position > total.largest or coin < total.largest_market
+                ):
+                    if position > _HIGHEST:
+                        raise Overflow
+                    total.largest, total.largest_market = position, coin
+                total.fills += 1
+                total.volume, total.pnl = volume, pnl
+        except ArithmeticError as error:
+            raise _OutOfRange(pair) from error
 
     def _sums_in(self, quote: str) -> dict[str, _Sum]:
         return self.quotes.setdefault(quote, {})
