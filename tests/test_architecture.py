@@ -8,7 +8,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "indexer"
 
-PURE = {"errors", "model", "hyperliquid_format", "plan", "step", "venues", "labels"}
+PURE = {
+    *("errors", "model", "evm_model", "hyperliquid_format", "plan", "step", "decode", "venues"),
+    "labels",
+}
 
 # A file or folder of indexer/ and the others that it may import. A new one wants a row here.
 MAY_IMPORT = {
@@ -16,11 +19,13 @@ MAY_IMPORT = {
     "errors": set(),
     "hyperliquid_format": set(),
     "model": {"errors"},
+    "evm_model": set(),
     "plan": {"errors", "model"},
     "labels": {"errors", "model"},
-    "venues": {"errors", "model", "hyperliquid_format"},
+    "venues": {"errors", "model", "evm_model", "hyperliquid_format"},
+    "decode": {"evm_model", "resources"},
     "step": {"errors", "model", "hyperliquid_format", "plan", "venues"},
-    "sources": {"errors", "model", "hyperliquid_format"},
+    "sources": {"errors", "model", "evm_model", "hyperliquid_format"},
     "resources": set(),
     "store": {"errors", "model", "resources"},
     "settings": {"errors", "store"},

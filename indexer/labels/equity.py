@@ -8,8 +8,8 @@ RULE = Rule(
     id="EQUITY",
     version=1,
     makes="labels",
-    sentence="Had an account value of at least {equity_usd:,} USD at a liquidation of the last {days}"
-    " days, as the exchange's ledger states it.",
+    sentence="Had an account value of at least {equity_usd:,} USD at a liquidation of the last"
+    " {days} days, as the exchange's ledger states it.",
     parameters={"equity_usd": Decimal(1_000_000), "days": 90, "confidence": Decimal(1)},
     query="""
         SELECT venue, account, 'whale' AS label, %(confidence)s AS confidence,

@@ -1,0 +1,515 @@
+"""ABI and mapping -> compiled decoder, keyed by (emitter, first topic, number of topics).
+
+The layout of an event is a regular expression over its topics and data: one match checks the
+first topic, the number of topics, the length, the padding of every address and integer and that a
+boolean is 0 or 1, and cuts out the arguments. Only data with a dynamic type goes through eth_abi.
+"""
+
+import re
+from collections import ChainMap, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any, cast
+
+import msgspec
+from eth_hash.auto import keccak
+
+from indexer.evm_model import (
+    EMITTER,
+    EMITTER_FACT,
+    RECEIPT_FACT,
+    Arg,
+    Contract,
+    Decoded,
+    EventMap,
+    EventUse,
+    Fact,
+    FactKey,
+    FactMap,
+    Facts,
+    Joinable,
+    Learnt,
+    Leg,
+    LendingLiquidation,
+    Log,
+    MissingFact,
+    ProtocolSpec,
+    Quarantined,
+    Sibling,
+    SiblingMap,
+    UndecodedLog,
+    Value,
+)
+from indexer.resources import folder
+
+
+class Argument(msgspec.Struct, frozen=True):
+    """An argument as the ABI has it; `components` are the members of a tuple."""
+
+    name: str
+    type: str
+    indexed: bool = False
+    components: "tuple[Argument, ...]" = ()
+
+    @property
+    def kind(self) -> str:
+        """The type as signatures write it: a tuple is its members in brackets."""
+        if not self.type.startswith("tuple"):
+            return self.type
+        inside = ",".join(member.kind for member in self.components)
+        return f"({inside}){self.type.removeprefix('tuple')}"
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether it is of no fixed size, or an array, which we leave to eth_abi too."""
+        return (
+            self.type in ("bytes", "string")
+            or self.type.endswith("]")
+            or any(member.is_dynamic for member in self.components)
+        )
+
+
+class AbiEvent(msgspec.Struct, frozen=True, tag_field="type", tag="event"):
+    """An event as the ABI has it."""
+
+    name: str
+    inputs: tuple[Argument, ...]
+    anonymous: bool = False
+
+    @property
+    def signature(self) -> str:
+        """What its first topic is the hash of."""
+        return f"{self.name}({','.join(argument.kind for argument in self.inputs)})"
+
+
+@cache
+def load_abi(file: str) -> tuple[AbiEvent, ...]:
+    """The events of an interface in `abis/`."""
+    return msgspec.json.decode((folder("abis") / file).read_bytes(), type=tuple[AbiEvent, ...])
+
+
+NotDecoded = str  # why
+
+
+class Layout:
+    """How one event lies in a log, and how to read it. Raises ValueError on an anonymous one."""
+
+    def __init__(self, event: AbiEvent) -> None:
+        if event.anonymous:
+            raise ValueError(f"{event.name} is anonymous: nothing in a log says that it is this")
+        indexed = [argument for argument in event.inputs if argument.indexed]
+        plain = [argument for argument in event.inputs if not argument.indexed]
+        # of an indexed argument that is no single word the topic is only a hash
+        topics = [_Leaf(a.name, a.type if _is_word(a.type) else "bytes32") for a in indexed]
+        self._is_dynamic = any(argument.is_dynamic for argument in plain)
+        data = [] if self._is_dynamic else [leaf for a in plain for leaf in _leaves(a)]
+        self.name = event.name
+        self.topic0 = "0x" + keccak(event.signature.encode()).hex()
+        self.topics = 1 + len(indexed)
+        names = [leaf.name for leaf in (*topics, *data)]
+        self.names = (*names, *(a.name for a in plain)) if self._is_dynamic else tuple(names)
+        self._kinds = [argument.kind for argument in plain]
+        self._size = len(data) * 64
+        # no part can lend digits to the next: a stray bar is one bar too many
+        pattern = r"\|".join((self.topic0, *("0x" + leaf.pattern for leaf in topics), "0x"))
+        tail = "((?:[0-9a-f]{2})*)" if self._is_dynamic else "".join(leaf.pattern for leaf in data)
+        self._match = re.compile(pattern + tail).fullmatch
+        self._values = _compiled([leaf.python for leaf in (*topics, *data)], self._is_dynamic)
+
+    def read(self, log: Log) -> list[Value] | NotDecoded:
+        """The values in the order of `names`; never raises."""
+        found = self._match("|".join((*log.topics, log.data)))
+        if found is None:
+            return self._why(log)
+        values = self._values(*found.groups())
+        return self._read_dynamic(values, values.pop()) if self._is_dynamic else values
+
+    def _read_dynamic(self, values: list[Any], data: Any) -> list[Value] | NotDecoded:
+        from eth_abi import abi
+        from eth_abi.exceptions import DecodingError
+
+        raw = bytes.fromhex(data)
+        try:
+            decoded = abi.decode(self._kinds, raw)
+            is_canonical = abi.encode(self._kinds, decoded) == raw
+        except (DecodingError, OverflowError) as error:
+            return f"data is not as the ABI encodes it: {error}"
+        except UnicodeDecodeError as error:
+            return f"text that is no UTF-8: {error.reason}"
+        if not is_canonical:
+            return "data is not as the ABI encodes it"
+        return values + [_plain(value) for value in decoded]
+
+    def _why(self, log: Log) -> NotDecoded:
+        if re.fullmatch("0x(?:[0-9a-f]{2})*", log.data) is None:
+            return "data is no hex text"
+        if not self._is_dynamic and len(log.data) != self._size + 2:
+            return f"{len(log.data) // 2 - 1} bytes of data, {self._size // 2} expected"
+        return "padding or a boolean is not as the ABI encodes it"
+
+    def index(self, name: str) -> int:
+        """The place of an argument; raises ValueError where the ABI has no such name."""
+        if name not in self.names:
+            raise ValueError(f"{self.name} has no argument {name}, only {', '.join(self.names)}")
+        return self.names.index(name)
+
+
+def _compiled(words: list[str], has_tail: bool) -> Callable[..., list[Any]]:
+    """One function that makes all values; half the time of a function for each of them."""
+    names = [f"w{number}" for number in range(len(words) + has_tail)]
+    words = [*words, "{}"] if has_tail else words
+    values = ", ".join(word.format(name) for word, name in zip(words, names, strict=True))
+    source = f"lambda {', '.join(names)}: [{values}]"
+    made: Callable[..., list[Any]] = eval(source, {"signed": _signed})  # noqa: S307 - our own text
+    return made
+
+
+class _Leaf:
+    """One word: what it must match, with a group, and the Python that makes it a value."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        self.name = name
+        self.pattern, self.python = _word(kind)
+
+
+def _is_word(kind: str) -> bool:
+    return re.fullmatch(r"address|bool|u?int\d+|bytes\d+", kind) is not None
+
+
+def _word(kind: str) -> tuple[str, str]:
+    if kind == "address":
+        return "0{24}([0-9a-f]{40})", "'0x' + {}"
+    if kind == "bool":
+        return "0{63}([01])", "{} == '1'"
+    digits = int(re.sub("[a-z]", "", kind)) * (2 if kind.startswith("bytes") else 1)
+    if kind.startswith("bytes"):
+        return f"([0-9a-f]{{{digits}}})0{{{64 - digits}}}", "'0x' + {}"
+    digits //= 4
+    rest = 64 - digits
+    if kind.startswith("uint"):
+        return f"0{{{rest}}}([0-9a-f]{{{digits}}})", "int({}, 16)"
+    sign = f"(?:0{{{rest}}}[0-7]|f{{{rest}}}[89a-f])"
+    return f"({sign}[0-9a-f]{{{digits - 1}}})", "signed({})"
+
+
+def _signed(word: str) -> int:
+    return int.from_bytes(bytes.fromhex(word), "big", signed=True)
+
+
+def _leaves(argument: Argument, prefix: str = "") -> Iterator[_Leaf]:
+    name = prefix + argument.name
+    if argument.components:
+        for member in argument.components:
+            yield from _leaves(member, f"{name}.")
+    else:
+        yield _Leaf(name, argument.type)
+
+
+def _plain(value: Any) -> Value:
+    """What eth_abi gives, as we write it."""
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    if isinstance(value, tuple | list):
+        return tuple(_plain(member) for member in value)
+    return value  # type: ignore[no-any-return]
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """An address that is ours: what its venue is called and which events it may emit."""
+
+    venue: str
+    events: "_Events"
+
+
+Reader = Callable[[Log, str, Facts], Decoded]
+
+
+class _Events:
+    """The events of one contract interface, compiled."""
+
+    def __init__(self, contract: Contract, spec: ProtocolSpec) -> None:
+        self.readers: dict[tuple[str, int], Reader] = {}
+        self.topics: dict[str, set[int]] = defaultdict(set)
+        self.liquidations: set[tuple[str, int]] = set()
+        for layout, use in layouts(contract):
+            self.readers[layout.topic0, layout.topics] = _reader(layout, use, spec)
+            self.topics[layout.topic0].add(layout.topics)
+            if isinstance(use, EventMap):
+                self.liquidations.add((layout.topic0, layout.topics))
+
+
+def layouts(contract: Contract) -> list[tuple[Layout, EventUse]]:
+    """Each event of an interface and its use; raises ValueError when ABI and mapping disagree."""
+    found = [(Layout(event), contract.events.get(event.name)) for event in load_abi(contract.abi)]
+    unused = {layout.name for layout, use in found if use is None}
+    unknown = contract.events.keys() - {layout.name for layout, _ in found}
+    if unused or unknown:
+        raise ValueError(f"{contract.abi}: unmapped {unused or '{}'}, unknown {unknown or '{}'}")
+    return [(layout, use) for layout, use in found if use is not None]
+
+
+def _reader(layout: Layout, use: EventUse, spec: ProtocolSpec) -> Reader:
+    match use:
+        case EventMap():
+            return _row_reader(layout, use, spec)
+        case FactMap():
+            return _fact_reader(layout, use, spec)
+        case SiblingMap():
+            return _sibling_reader(layout, spec)
+
+
+class _Values:
+    """Where each argument is once a log was read: all of the event's, then None, then the emitter,
+    then the facts that were looked up, each of which may be about those before it."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._lookups: list[tuple[str, list[int], int | None]] = []
+
+    def place(self, arg: Arg | None) -> int:
+        """The place of an argument; raises ValueError where the ABI has no such name."""
+        count = len(self._layout.names)
+        if arg is None:
+            return count
+        if arg == EMITTER:
+            return count + 1
+        if isinstance(arg, str):
+            return self._layout.index(arg)
+        parts = [self.place(part) for part in arg.of]
+        self._lookups.append((arg.fact, parts, arg.head))
+        return count + 1 + len(self._lookups)
+
+    def read(self, log: Log, facts: Facts) -> list[Any] | NotDecoded | MissingFact:
+        """All values of a log, or why not."""
+        values: Any = self._layout.read(log)
+        if type(values) is str:
+            return values
+        values += None, log.address
+        for fact, parts, head in self._lookups:
+            subjects = [values[part] for part in parts]
+            if None in subjects:  # a fact about what does not exist does not exist
+                values.append(None)
+                continue
+            subject = str(subjects[0]) if len(parts) == 1 else "/".join(map(str, subjects))
+            key = log.chain, fact, subject[:head]
+            try:
+                values.append(facts[key])
+            except KeyError:
+                return MissingFact(*key)
+        return cast(list[Any], values)
+
+
+def _row_reader(layout: Layout, use: EventMap, spec: ProtocolSpec) -> Reader:
+    values_of = _Values(layout)
+    market, account, owner, liquidator, debt, repaid, collateral, seized, bad_debt = map(
+        values_of.place,
+        (
+            use.market, use.account, use.owner, use.liquidator,
+            *(use.repaid or (None, None)), *(use.seized or (None, None)), use.bad_debt,
+        ),
+    )  # fmt: skip
+    version, kind, method, shares = (
+        spec.decoder_version, spec.kind, use.method, use.seized_is_shares
+    )  # fmt: skip
+    then, names = use.then, layout.names
+
+    def leg(asset: str | None, raw: int | None) -> Leg | None:
+        return None if raw is None else Leg(asset, raw)
+
+    def read(log: Log, venue: str, facts: Facts) -> LendingLiquidation | UndecodedLog:
+        values = values_of.read(log, facts)
+        if type(values) is not list:
+            return _undecoded(log, venue, values, version)
+        asset = values[debt]
+        row = LendingLiquidation(
+            venue, f"{log.tx_hash}/{log.log_index}", log.block_number, log.block_hash,
+            log.tx_hash, log.log_index, log.address, values[market], kind, method,
+            values[account], values[owner], values[liquidator], leg(asset, values[repaid]),
+            leg(values[collateral], values[seized]), shares, version, None, None,
+            leg(asset, values[bad_debt]),
+        )  # fmt: skip
+        return row if then is None else then(row, dict(zip(names, values, strict=False)))
+
+    return read
+
+
+def _undecoded(
+    log: Log, venue: str, why: NotDecoded | MissingFact | list[Any], version: int
+) -> UndecodedLog:
+    missing = why if isinstance(why, MissingFact) else None
+    return UndecodedLog(venue, log, str(why), version, missing)
+
+
+def _fact_reader(layout: Layout, use: FactMap, spec: ProtocolSpec) -> Reader:
+    values_of = _Values(layout)
+    learns = [
+        (learn.fact, list(map(values_of.place, learn.of)), list(map(values_of.place, learn.value)))
+        for learn in use.learns
+    ]
+    proves = [(values_of.place(child), role) for child, role in use.proves.items()]
+    unknown_roles = set(use.proves.values()) - spec.contracts.keys()
+    if unknown_roles:
+        raise ValueError(f"{spec.name}: {layout.name} proves unknown roles {unknown_roles}")
+
+    def read(log: Log, venue: str, facts: Facts) -> Learnt | UndecodedLog:
+        values = values_of.read(log, facts)
+        if not isinstance(values, list):
+            return _undecoded(log, venue, values, spec.decoder_version)
+        protocol = venue.partition(".")[0]
+        found = [
+            (fact, "/".join(str(values[i]) for i in of), "/".join(str(values[i]) for i in value))
+            for fact, of, value in learns
+        ]
+        found += [(EMITTER_FACT, values[child], f"{protocol}/{role}") for child, role in proves]
+        if use.also is not None:
+            found += use.also(dict(zip(layout.names, values, strict=False)))
+        return Learnt(venue, log, tuple(Fact(log.chain, *fact) for fact in found))
+
+    return read
+
+
+def _sibling_reader(layout: Layout, spec: ProtocolSpec) -> Reader:
+    def read(log: Log, venue: str, facts: Facts) -> Sibling | UndecodedLog:
+        values = layout.read(log)
+        if isinstance(values, str):
+            return _undecoded(log, venue, values, spec.decoder_version)
+        return Sibling(log, venue, layout.name, dict(zip(layout.names, values, strict=True)))
+
+    return read
+
+
+class Decoder:
+    """All protocols, compiled; raises ValueError when two of them claim the same address."""
+
+    def __init__(self, specs: Sequence[ProtocolSpec]) -> None:
+        self._specs: dict[str, ProtocolSpec] = {}  # by the protocol's name as users see it
+        self._places: dict[tuple[str, str], _Place] = {}
+        self._roles: dict[str, _Events] = {}  # by "protocol/role"
+        self._bystanders: dict[str, dict[tuple[str, int], Layout]] = {}
+        self._liquidations: set[str] = set()
+        self._looks_like: dict[tuple[str, int], tuple[str, ...]] = {}
+        self.known_facts: dict[FactKey, str | None] = {}
+        for spec in specs:
+            self._add(spec)
+
+    def _add(self, spec: ProtocolSpec) -> None:
+        compiled = {role: _Events(contract, spec) for role, contract in spec.contracts.items()}
+        for name in {spec.name, *(deployment.name for deployment in spec.deployments)}:
+            if self._specs.setdefault(name, spec) is not spec:
+                raise ValueError(f"{name} is a deployment of two protocols")
+            self._roles |= {f"{name}/{role}": events for role, events in compiled.items()}
+        for at in spec.deployments:
+            place = _Place(f"{at.name}.{at.chain}", compiled[at.role])
+            key = at.chain, at.address.lower()
+            if self._places.setdefault(key, place) is not place:
+                raise ValueError(f"{at.address} on {at.chain} is deployed twice")
+        for shape in {shape for events in compiled.values() for shape in events.liquidations}:
+            self._liquidations.add(shape[0])
+            self._looks_like[shape] = (*self._looks_like.get(shape, ()), spec.name)
+        if spec.bystander is not None:
+            self._bystanders[spec.name] = {
+                (layout.topic0, layout.topics): layout for layout, _ in layouts(spec.bystander)
+            }
+        self.known_facts |= {fact.key: fact.value for fact in spec.facts}
+
+    def venues(self) -> list[str]:
+        """Every venue, `protocol.chain`."""
+        return sorted({place.venue for place in self._places.values()})
+
+    def addresses(self, venue: str) -> list[str]:
+        """What to ask a node for, besides the emitters that a venue's factories have proved."""
+        return sorted(key[1] for key, place in self._places.items() if place.venue == venue)
+
+    def topics(self, venue: str) -> list[str]:
+        """The first topics to ask a node for."""
+        protocol = venue.partition(".")[0]
+        roles = self._specs[protocol].contracts
+        events = (self._roles[f"{protocol}/{role}"] for role in roles)
+        return sorted({topic for event in events for topic in event.topics})
+
+    def decode(self, log: Log, facts: Facts) -> Decoded | None:
+        """What one log is by itself; None is not ours. Never raises on a log."""
+        place = self._places.get((log.chain, log.address))
+        if place is None:
+            place = self._proved(log, facts)
+        topic = log.topics[0] if log.topics else ""
+        if place is not None:
+            read = place.events.readers.get((topic, len(log.topics)))
+            if read is not None:
+                return read(log, place.venue, facts)
+            if topic in place.events.topics:
+                return self._wrong_topics(log, place)
+        if topic in self._liquidations:
+            return Quarantined(log, self._looks_like.get((topic, len(log.topics)), ()))
+        return None
+
+    def _proved(self, log: Log, facts: Facts) -> _Place | None:
+        role = facts.get((log.chain, EMITTER_FACT, log.address))
+        if role is None or role not in self._roles:
+            return None
+        return _Place(f"{role.partition('/')[0]}.{log.chain}", self._roles[role])
+
+    def _wrong_topics(self, log: Log, place: _Place) -> UndecodedLog:
+        expected = " or ".join(str(n) for n in sorted(place.events.topics[log.topics[0]]))
+        reason = f"{len(log.topics)} topics, {expected} expected"
+        version = self.spec_of(place.venue).decoder_version
+        return UndecodedLog(place.venue, log, reason, version)
+
+    def spec_of(self, venue: str) -> ProtocolSpec:
+        """The protocol of a venue; its `bystander` says whether whole receipts are wanted."""
+        return self._specs[venue.partition(".")[0]]
+
+    def transaction(self, logs: Iterable[Log], facts: Facts, *, is_whole: bool) -> list[Decoded]:
+        """What all logs of one transaction are together, siblings joined into their rows.
+
+        `is_whole` says that the logs are the whole receipt; a row that would be wrong without it
+        stays undecoded. A log teaches the logs after it, and its facts are also given back.
+        """
+        outcomes: list[Decoded] = []
+        joinable: dict[str, list[Joinable]] = {}
+        others: list[Log] = []
+        learnt: dict[FactKey, str | None] = {}
+        known: Facts = ChainMap(learnt, cast(dict[FactKey, str | None], facts))
+        for log in sorted(logs, key=lambda log: log.log_index):
+            outcome = self.decode(log, known if learnt else facts)
+            if outcome is None:
+                others.append(log)
+            elif not isinstance(outcome, LendingLiquidation | Sibling):
+                outcomes.append(outcome)
+                if isinstance(outcome, Learnt):
+                    learnt |= {fact.key: fact.value for fact in outcome.facts}
+            else:
+                spec = self.spec_of(outcome.venue or "")
+                if spec.needs_receipt and not is_whole:
+                    missing = MissingFact(log.chain, RECEIPT_FACT, log.tx_hash)
+                    outcomes.append(
+                        _undecoded(log, outcome.venue or "", missing, spec.decoder_version)
+                    )
+                else:
+                    joinable.setdefault(spec.name, []).append(outcome)
+        for name, events in joinable.items():
+            outcomes += self._joined(name, events, others, known)
+        return outcomes
+
+    def _joined(
+        self, name: str, events: list[Joinable], others: list[Log], facts: Facts
+    ) -> Iterable[Decoded]:
+        join = self._specs[name].join
+        if join is None:
+            return events
+        seen = [*events, *self._seen_by(name, others)]
+        return join(sorted(seen, key=lambda event: event.log_index), facts)
+
+    def _seen_by(self, name: str, logs: list[Log]) -> list[Joinable]:
+        """Those of other people's logs that the join of a protocol wants to see."""
+        wanted = self._bystanders.get(name)
+        if wanted is None:
+            return []
+        seen: list[Joinable] = []
+        for log in logs:
+            layout = wanted.get((log.topics[0] if log.topics else "", len(log.topics)))
+            values = None if layout is None else layout.read(log)
+            if layout is not None and isinstance(values, list):
+                args = dict(zip(layout.names, values, strict=True))
+                seen.append(Sibling(log, None, layout.name, args))
+        return seen

@@ -1,0 +1,286 @@
+"""The nouns of the EVM half: what a log is, how a venue file describes events, what comes of them.
+
+Hashes, addresses and raw bytes are lower-case `0x` text, amounts integers in base units of the
+asset beside them. An argument is named as in the ABI, inside a tuple with a dot:
+`marketParams.loanToken`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, cast
+
+import msgspec
+
+Kind = Literal["lending"]
+LendingMethod = Literal[
+    "repay_seize",  # debt repaid and collateral taken in one call
+    "pre_liquidation",  # the same under terms the borrower had agreed to
+    "debt_transfer",  # the liquidator takes over the debt instead of repaying it
+    "absorb",  # the protocol takes both over
+    "heal",  # all collateral taken, what is left of the debt written off
+    "write_off",  # bad debt only, no debt repaid and no collateral taken
+]
+Value = str | int | bool | tuple[object, ...]
+
+EMITTER = "@emitter"  # in the place of an argument: the address that emitted the log
+EMITTER_FACT = "emitter"  # (chain, "emitter", address) -> "protocol/role", proved by a factory
+RECEIPT_FACT = "receipt"  # never in a Facts mapping: given as `is_whole`
+NATIVE = "0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"  # the chain's coin, as Aave v1 writes it
+
+
+class Log(msgspec.Struct, frozen=True, gc=False):
+    """A log as a node sends it, with the chain it comes from."""
+
+    chain: str
+    address: str
+    topics: tuple[str, ...]
+    data: str
+    block_number: int
+    block_hash: str
+    tx_hash: str
+    log_index: int
+
+    @property
+    def event_key(self) -> str:
+        """The same whenever and from wherever the log is read again."""
+        return f"{self.tx_hash}/{self.log_index}"
+
+
+FactKey = tuple[str, str, str]
+# By chain, fact and subject. None: we asked, and there is none. No entry: we never asked.
+Facts = Mapping[FactKey, str | None]
+
+
+class Fact(msgspec.Struct, frozen=True, gc=False):
+    """Something that holds for good and that events leave out, as `underlying` of a market."""
+
+    chain: str
+    fact: str
+    subject: str
+    value: str | None
+
+    @property
+    def key(self) -> FactKey:
+        """Where it stands in a `Facts` mapping."""
+        return self.chain, self.fact, self.subject
+
+
+class MissingFact(msgspec.Struct, frozen=True, gc=False):
+    """What an event waits for; an entry with value None also ends the waiting."""
+
+    chain: str
+    fact: str
+    subject: str
+
+    def __str__(self) -> str:
+        return f"waits for {self.fact} of {self.subject}"
+
+
+class Lookup(msgspec.Struct, frozen=True):
+    """A fact about arguments, EMITTER or another fact; several make the subject `a/b`.
+
+    `head` keeps only the first characters of the subject."""
+
+    fact: str
+    of: "tuple[Arg, ...]"
+    head: int | None = None
+
+
+Arg = str | Lookup  # an argument by its name, EMITTER, or a fact about them
+
+
+class EventMap(msgspec.Struct, frozen=True, kw_only=True):
+    """How the arguments of a liquidation event become a `LendingLiquidation`.
+
+    `repaid` and `seized` name the asset and its amount, `bad_debt` an amount of the repaid asset;
+    `then` finishes the row from all arguments where naming them is not enough.
+    """
+
+    account: Arg
+    owner: Arg | None = None
+    liquidator: Arg | None = None
+    market: Arg = EMITTER
+    method: LendingMethod = "repay_seize"
+    repaid: tuple[Arg, str] | None = None
+    seized: tuple[Arg, str] | None = None
+    seized_is_shares: bool = False
+    bad_debt: str | None = None
+    then: "Callable[[LendingLiquidation, dict[str, Value]], LendingLiquidation] | None" = None
+
+
+class Learn(msgspec.Struct, frozen=True):
+    """An event states a fact: `of` and `value` are arguments or EMITTER, several make `a/b`."""
+
+    fact: str
+    of: tuple[str, ...]
+    value: tuple[str, ...]
+
+
+class FactMap(msgspec.Struct, frozen=True, kw_only=True):
+    """What an event teaches: facts, and contracts of ours (argument -> role).
+
+    `also` reads what no argument says by itself: (fact, subject, value) from all arguments."""
+
+    learns: tuple[Learn, ...] = ()
+    proves: dict[str, str] = {}
+    also: Callable[[dict[str, Value]], Iterable[tuple[str, str, str]]] | None = None
+
+
+class SiblingMap(msgspec.Struct, frozen=True):
+    """An event that only means something beside others of its transaction: see the join."""
+
+
+EventUse = EventMap | FactMap | SiblingMap
+SIBLING = SiblingMap()
+
+
+class Contract(msgspec.Struct, frozen=True):
+    """One contract interface: its file in `abis/` and what each event in it is for."""
+
+    abi: str
+    events: dict[str, EventUse]
+
+
+class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An address that we trust because `source` names it; `name` is the protocol as users see it.
+
+    `since_block` is the first block where known, `label` the source's own word for it."""
+
+    chain: str
+    address: str
+    name: str
+    role: str
+    since_block: int | None
+    source: str
+    label: str | None = None
+
+
+class Leg(msgspec.Struct, frozen=True, gc=False):
+    """Base units of one asset; `asset` is None where the chain itself names none."""
+
+    asset: str | None
+    raw: int
+
+
+class LendingLiquidation(msgspec.Struct, frozen=True, gc=False):
+    """One liquidation as logged, or one further part of it (`/1`, `/2` at the end of its key).
+
+    Parts carry only what differs: another collateral or another written-off debt, so that every
+    column adds up. `account` is as logged, `owner` whose sub-account it is. `seized` is as logged:
+    the fee that the protocol kept is within it where `fee_in_seized`, beside it where not.
+    """
+
+    venue: str
+    event_key: str
+    block_number: int
+    block_hash: str
+    tx_hash: str
+    log_index: int
+    emitter: str
+    market: str
+    kind: Kind
+    method: LendingMethod
+    account: str
+    owner: str | None
+    liquidator: str | None
+    repaid: Leg | None
+    seized: Leg | None
+    seized_is_shares: bool
+    decoder_version: int
+    protocol_fee_raw: int | None = None
+    fee_in_seized: bool | None = None
+    bad_debt: Leg | None = None
+
+    def with_(self, **changes: object) -> "LendingLiquidation":
+        """The same row with some fields changed."""
+        return msgspec.structs.replace(self, **changes)
+
+    def part(self, number: int, **changes: object) -> "LendingLiquidation":
+        """A further part of this liquidation: the same place and people, other amounts."""
+        return self.with_(
+            event_key=f"{self.event_key}/{number}",
+            **{"repaid": None, "seized": None, "protocol_fee_raw": None, "fee_in_seized": None,
+               "bad_debt": None, **changes},
+        )  # fmt: skip
+
+
+class Sibling(msgspec.Struct, frozen=True, gc=False):
+    """A read event that waits for its join; `venue` is None for one that anybody emitted."""
+
+    log: Log
+    venue: str | None
+    name: str
+    args: dict[str, Value]
+
+    @property
+    def log_index(self) -> int:
+        """Where in the block it stands."""
+        return self.log.log_index
+
+    def says(self, name: str, address: str, **args: object) -> bool:
+        """Whether it is this event of this address with these arguments (`from_` is `from`)."""
+        return (self.name, self.log.address) == (name, address) and all(
+            self.args[arg.rstrip("_")] == value for arg, value in args.items()
+        )
+
+    def number(self, name: str) -> int:
+        """An argument that the ABI has as an integer."""
+        return cast(int, self.args[name])
+
+    def text(self, name: str) -> str:
+        """An argument that the ABI has as an address or as bytes."""
+        return cast(str, self.args[name])
+
+    def alone(self, reason: str, version: int) -> "UndecodedLog":
+        """It means a liquidation, and there is no row that it belongs to."""
+        return UndecodedLog(self.venue or "", self.log, reason, version)
+
+
+class Learnt(msgspec.Struct, frozen=True, gc=False):
+    """What a log taught: new facts for the store and for the logs after it."""
+
+    venue: str
+    log: Log
+    facts: tuple[Fact, ...]
+
+
+class UndecodedLog(msgspec.Struct, frozen=True, gc=False):
+    """A log of ours that could not be made a row, with the reason; a missing fact ends by itself.
+
+    What is tried again is the whole transaction: a sibling may belong to another row of it."""
+
+    venue: str
+    log: Log
+    reason: str
+    decoder_version: int
+    missing: MissingFact | None = None
+
+
+class Quarantined(msgspec.Struct, frozen=True, gc=False):
+    """A liquidation event by a contract that no deployment names and no factory has proved.
+
+    Anybody can emit one; `looks_like` are the protocols with an event of these topics."""
+
+    log: Log
+    looks_like: tuple[str, ...]
+
+
+Joinable = LendingLiquidation | Sibling
+Decoded = LendingLiquidation | Sibling | Learnt | UndecodedLog | Quarantined
+# The rows and siblings of one protocol in one transaction, in order -> what becomes of them.
+Join = Callable[[Sequence[Joinable], Facts], Iterable[LendingLiquidation | UndecodedLog]]
+
+
+class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A protocol, whole. `contracts` are by role; `bystander` is an interface anybody may have,
+    whose logs the join wants to see; with `needs_receipt` a row is wrong without them."""
+
+    name: str
+    kind: Kind
+    contracts: dict[str, Contract]
+    deployments: tuple[Deployment, ...]
+    methodology: str
+    decoder_version: int = 1
+    bystander: Contract | None = None
+    needs_receipt: bool = False
+    join: Join | None = None
+    facts: tuple[Fact, ...] = ()

@@ -1,0 +1,118 @@
+"""The chains: what each promises about finality, blooms, ranges and time, with where it is said.
+
+A chain without a row of its own gets a profile that takes nothing on trust: see `profile_of`.
+"""
+
+import msgspec
+
+MULTICALL3 = (
+    "0xca11bde05977b3631167028862be2a173976ca11"  # mds1/multicall3, same address everywhere
+)
+
+
+class ChainProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """How to read a chain.
+
+    `finality` is a block tag, or None where only `depth` counts; `depth` also serves endpoints
+    without the tag. `bloom_is_complete` says whether a header's bloom holds every log of its block
+    by the time the header is served. `first_width` blocks are asked for at first, never more than
+    `most_width`. A block more than `future_seconds` ahead of our clock is refused (None: not
+    looked at). Without `serves_old_state` calls at past heights are refused.
+    """
+
+    name: str
+    chain_id: int
+    source: str
+    block_seconds: float
+    finality: str | None = "finalized"
+    depth: int = 256
+    bloom_is_complete: bool = False
+    first_width: int = 1_000
+    most_width: int = 1_000_000
+    future_seconds: float | None = 86_400
+    serves_old_state: bool = True
+    system_transactions: bool = False
+
+
+_GETH = "ethereum/execution-apis: block tags; logsBloom in every header"
+_OP = "specs.optimism.io: finalized is L1 finality; RSS3-Network/Global-Indexer#274"
+_ARBITRUM = "OffchainLabs/arbitrum-docs#3478; ponder-sh/ponder finality.ts (240 blocks)"
+_BOR = "0xPolygon/bor#1081, #868, #973 (deep reorgs), #432 (state-sync logs outside the bloom)"
+
+CHAINS = (
+    ChainProfile(
+        name="ethereum", chain_id=1, block_seconds=12, depth=65, bloom_is_complete=True,
+        source=f"{_GETH}; depth: ponder-sh/ponder finality.ts",
+    ),
+    ChainProfile(
+        name="optimism", chain_id=10, block_seconds=2, depth=1_800, bloom_is_complete=True,
+        source=_OP,
+    ),
+    ChainProfile(
+        name="base", chain_id=8453, block_seconds=2, depth=1_800, bloom_is_complete=True, source=_OP
+    ),
+    ChainProfile(
+        name="unichain", chain_id=130, block_seconds=1, depth=3_600, bloom_is_complete=True,
+        source=_OP,
+    ),
+    ChainProfile(
+        name="arbitrum", chain_id=42161, block_seconds=0.25, depth=14_400, first_width=10_000,
+        source=_ARBITRUM,
+    ),
+    ChainProfile(
+        name="polygon", chain_id=137, block_seconds=2, depth=256, system_transactions=True,
+        source=_BOR,
+    ),
+    ChainProfile(
+        name="bsc", chain_id=56, block_seconds=0.75, depth=256, system_transactions=True,
+        source="smartcontractkit/chainlink-evm: -32005 on public nodes for rate and for size",
+    ),
+    ChainProfile(
+        name="avalanche", chain_id=43114, block_seconds=2, depth=64, most_width=2_048,
+        source="subsquid/squid-sdk evm-rpc rpc.ts: `cannot query unfinalized data`",
+    ),
+    ChainProfile(
+        name="gnosis", chain_id=100, block_seconds=5, depth=128, bloom_is_complete=True,
+        source=_GETH,
+    ),
+    ChainProfile(
+        name="sonic", chain_id=146, block_seconds=0.5, finality=None, depth=256,
+        source="ponder-sh/ponder#1657: the tag is not to be trusted",
+    ),
+    ChainProfile(
+        name="berachain", chain_id=80094, block_seconds=2, finality=None, depth=256,
+        source="smartcontractkit/ccip#1522: a reorg below the tag was seen",
+    ),
+    ChainProfile(
+        name="monad", chain_id=143, block_seconds=0.4, depth=256,
+        source="ponder-sh/ponder finality.ts: asynchronous execution, no bloom near the head",
+    ),
+    ChainProfile(
+        name="zksync-era", chain_id=324, block_seconds=1, depth=10_000,
+        source="matter-labs/zksync-era#236, #4580: batches revert, tags may be null, no bloom",
+    ),
+    ChainProfile(
+        name="linea", chain_id=59144, block_seconds=2, depth=1_800, source=_GETH
+    ),
+    ChainProfile(
+        name="scroll", chain_id=534352, block_seconds=3, depth=1_200, source=_GETH
+    ),
+    ChainProfile(
+        name="hyperevm", chain_id=999, block_seconds=1, finality=None, depth=5, first_width=50,
+        most_width=1_000, serves_old_state=False, system_transactions=True,
+        source="hyperliquid.gitbook.io hyperevm/json-rpc: 50 blocks; hyperliquid-dex/node#141",
+    ),
+    ChainProfile(
+        name="anvil", chain_id=31337, block_seconds=1, depth=64, bloom_is_complete=True,
+        future_seconds=None, source="anvil 1.7.1: finalized = head - 2 epochs; time moves at will",
+    ),
+)  # fmt: skip
+BY_NAME = {profile.name: profile for profile in CHAINS}
+
+
+def profile_of(name: str, chain_id: int) -> ChainProfile:
+    """The row of a chain, or one that takes nothing on trust."""
+    known = BY_NAME.get(name)
+    if known is not None:
+        return known
+    return ChainProfile(name=name, chain_id=chain_id, block_seconds=2, source="own rule: no trust")

@@ -1,0 +1,705 @@
+"""One EVM chain over JSON-RPC, read so that nothing is lost, whatever its providers do.
+
+Whatever is read together is read from one endpoint: a header, the logs, the header again. Any
+fault in it moves the whole read to another endpoint. What leaves this module is checked, or it is
+an error of the family in `endpoints`; an unknown answer is never an empty one.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from indexer.errors import SourceFault
+from indexer.evm_model import Log
+from indexer.sources import multicall
+from indexer.sources.chains import MULTICALL3, ChainProfile
+from indexer.sources.endpoints import (
+    REAL,
+    TIP,
+    UNLIMITED,
+    Budget,
+    Endpoint,
+    Endpoints,
+    NoAnswer,
+    NotServed,
+    Patience,
+)
+from indexer.sources.multicall import CallResult, EthCall
+from indexer.sources.refusals import Refusal
+from indexer.sources.rpc import (
+    Call,
+    Clock,
+    Fault,
+    Missing,
+    RateLimited,
+    Refused,
+    TimedOut,
+    TooLarge,
+    TooManyTerms,
+    Unsupported,
+    Untrue,
+)
+from indexer.sources.wire import (
+    HEADER,
+    LOGS,
+    NUMBER,
+    RECEIPT,
+    RECEIPTS,
+    TEXT,
+    BlockRef,
+    Header,
+    LogFilter,
+    Logs,
+    WireLog,
+    WireReceipt,
+    bloom_may_hold,
+    check_header,
+    check_links,
+    check_logs,
+    quantity,
+    read,
+    read_block,
+    same_logs,
+)
+
+CALLS_AT_ONCE = 100  # in one aggregate3: at 50,000 gas each far below any node's call gas cap
+SETTLED_BLOCKS = 50  # whose receipts are read when two endpoints disagree; more is a sick endpoint
+
+# How we know that no log is missing.
+Proof = Literal["negative_bloom", "receipts", "second_endpoint", "unverified"]
+
+
+class LogRange(msgspec.Struct, frozen=True):
+    """All wanted logs of blocks `block_from` up to, not including, `block_to`, in order.
+
+    `times` are the verified times of the blocks with logs, by number. `first` and `last` are the
+    blocks at both ends. `proof` says how we know that none is missing, `endpoint` who gave them.
+    """
+
+    block_from: int
+    block_to: int
+    logs: tuple[Log, ...]
+    times: dict[int, int]
+    first: BlockRef
+    last: BlockRef
+    proof: Proof
+    endpoint: str
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """A transaction's receipt; `has_succeeded` is None on blocks before Byzantium."""
+
+    tx_hash: str
+    tx_index: int
+    has_succeeded: bool | None
+    logs: tuple[Log, ...]
+
+
+class EvmSource:
+    """Reads one chain; every method raises NoAnswer or one of its kinds (see `endpoints`)."""
+
+    def __init__(
+        self,
+        profile: ChainProfile,
+        urls: Sequence[str],
+        *,
+        budget: Budget = UNLIMITED,
+        clock: Clock = REAL,
+    ) -> None:
+        self.profile = profile
+        self._clock = clock
+        self._highest: BlockRef | None = None
+        self._finalized = 0
+        self.endpoints = Endpoints(
+            profile.name,
+            profile.chain_id,
+            urls,
+            first_width=profile.first_width,
+            most_width=profile.most_width,
+            budget=budget,
+            clock=clock,
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.endpoints.close()
+
+    # heights and headers
+
+    def chain_id(self) -> int:
+        """The chain's id as an endpoint states it; fails when none serves the profile's chain."""
+        call = Call("eth_chainId")
+        return self.endpoints.ask(
+            "eth_chainId", lambda one: quantity(read(NUMBER, one.call(call))), TIP
+        )
+
+    def head(self) -> BlockRef:
+        """The newest block that any endpoint has shown us: a lower head is a lagging endpoint."""
+        head = self.endpoints.ask("the head", lambda one: self._by_number(one, "latest"), TIP)
+        if self._highest is None or head.number >= self._highest.number:
+            self._highest = head
+        return self._highest
+
+    def finalized(self) -> int:
+        """The height that will not change any more, by tag or depth. It never goes backwards."""
+        height = self._tagged()
+        if height is None:
+            height = self.head().number - self.profile.depth
+        self._finalized = max(self._finalized, height)
+        return self._finalized
+
+    def _tagged(self) -> int | None:
+        tag = self.profile.finality
+        if tag is None:
+            return None
+
+        def ask(endpoint: Endpoint) -> int:
+            try:
+                return self._by_number(endpoint, tag).number
+            except Missing as fault:
+                raise Unsupported(f"{tag}: {fault}") from None
+
+        try:
+            return self.endpoints.ask(f"the {tag} block", ask, TIP)
+        except NotServed:
+            return None
+
+    def header(self, number: int, patience: Patience = TIP) -> BlockRef:
+        """The block at a height; raises BlockUnknown when no endpoint has one."""
+        return self.endpoints.ask(
+            f"block {number}", lambda one: self._refs(one, [number])[0], patience, block=number
+        )
+
+    def headers(self, numbers: Sequence[int]) -> list[BlockRef]:
+        """The blocks at these heights, in batches; neighbours are linked by their hashes."""
+        if not numbers:
+            return []
+        what = f"blocks {min(numbers)} to {max(numbers)}"
+        return self.endpoints.ask(what, lambda one: self._refs(one, numbers), block=min(numbers))
+
+    def header_by_hash(self, block_hash: str, patience: Patience = TIP) -> BlockRef:
+        """The block of this hash; raises BlockUnknown for one that is orphaned everywhere."""
+        call = Call("eth_getBlockByHash", (block_hash, False))
+
+        def ask(endpoint: Endpoint) -> BlockRef:
+            return self._header(endpoint.call(call), block_hash).ref(self.profile.name)
+
+        return self.endpoints.ask(f"block {block_hash}", ask, patience)
+
+    def _by_number(self, endpoint: Endpoint, tag: str) -> BlockRef:
+        raw = endpoint.call(Call("eth_getBlockByNumber", (tag, False)))
+        return self._header(raw, tag).ref(self.profile.name)
+
+    def _refs(self, endpoint: Endpoint, numbers: Sequence[int]) -> list[BlockRef]:
+        headers = self._headers(endpoint, numbers)
+        refs = [header.ref(self.profile.name) for header in headers]
+        check_links(refs)
+        return refs
+
+    def _headers(self, endpoint: Endpoint, numbers: Sequence[int]) -> list[Header]:
+        calls = [Call("eth_getBlockByNumber", (hex(number), False)) for number in numbers]
+        raws = endpoint.batch(calls)
+        return [self._header(_kept(raw), number) for raw, number in zip(raws, numbers, strict=True)]
+
+    def _header(self, raw: msgspec.Raw, asked: int | str) -> Header:
+        """A header that can be right, and is the one that was asked for by number, hash or tag."""
+        header = read_block(HEADER, raw, f"block {asked}")
+        check_header(header, utc=self._clock.utc(), future_seconds=self.profile.future_seconds)
+        is_asked = quantity(header.number) == asked or header.hash.lower() == asked
+        if not is_asked and asked not in ("latest", self.profile.finality):
+            raise Untrue(f"another block than {asked}")
+        return header
+
+    # logs of finalized stretches
+
+    def logs(self, wanted: LogFilter, block_from: int, block_to: int) -> LogRange:
+        """All wanted logs of finalized blocks, in as many reads as the endpoints need."""
+        parts = [self.some_logs(wanted, block_from, block_to)]
+        while parts[-1].block_to < block_to:
+            parts.append(self.some_logs(wanted, parts[-1].block_to, block_to))
+        return _joined(parts)
+
+    def some_logs(
+        self, wanted: LogFilter, block_from: int, block_to: int, *, is_check: bool = False
+    ) -> LogRange:
+        """The wanted logs of finalized blocks from `block_from` on, of as many as one read brings.
+
+        An empty answer is confirmed by its bloom (one block) or by a second endpoint, where there
+        is one; with `is_check` so is any answer. Endpoints that disagree are settled by receipts.
+        """
+        _check_filter(wanted)
+        if block_from >= block_to:
+            raise ValueError(f"no blocks from {block_from} to {block_to}")
+
+        def ask(endpoint: Endpoint) -> tuple[Endpoint, LogRange]:
+            return endpoint, self._fitting(endpoint, wanted, block_from, block_to)
+
+        endpoint, found = self.endpoints.ask(
+            f"logs of blocks {block_from} to {block_to - 1}",
+            ask,
+            block=block_from,
+            cost=_seconds_a_block,
+        )
+        if found.proof == "unverified" and (is_check or not found.logs):
+            return self._confirmed(endpoint, wanted, found)
+        return found
+
+    def _fitting(
+        self, endpoint: Endpoint, wanted: LogFilter, block_from: int, block_to: int
+    ) -> LogRange:
+        """A stretch as wide as the endpoint takes; it gets narrower at once, without waiting."""
+        has_timed_out = False
+        while True:
+            high = min(block_to, block_from + endpoint.width.blocks)
+            try:
+                found = self._stretch(endpoint, wanted, block_from, high)
+            except TimedOut:
+                if not has_timed_out:  # once may be chance, twice is too much work
+                    has_timed_out = True
+                    continue
+                if high - block_from == 1:
+                    raise
+                refusal = Refusal("too_many")
+            except TooLarge as fault:
+                if high - block_from == 1:
+                    return self._one_large_block(endpoint, wanted, block_from)
+                refusal = fault.refusal
+            except RateLimited as fault:
+                if not fault.may_be_size or high - block_from == 1:
+                    raise
+                self._get_logs(endpoint, wanted, block_from, block_from + 1)  # limited as well?
+                refusal = Refusal("too_many")
+            else:
+                endpoint.width.served(high - block_from, len(found.logs))
+                return found
+            endpoint.width.refused(refusal, block_from, high)
+
+    def _stretch(
+        self, endpoint: Endpoint, wanted: LogFilter, block_from: int, block_to: int
+    ) -> LogRange:
+        """Logs between two looks at the last block: an endpoint that lacks it has no say."""
+        ends = self._headers(endpoint, sorted({block_from, block_to - 1}))
+        first, last = ends[0].ref(self.profile.name), ends[-1].ref(self.profile.name)
+        found = self._get_logs(endpoint, wanted, block_from, block_to)
+        numbers = sorted(found.hashes)
+        again = self._refs(endpoint, sorted({*numbers[:1], *numbers[-1:], block_to - 1}))
+        if again[-1] != last:
+            raise Untrue(f"block {last.number} changed while its logs were read")
+        seen = {block.number: block for block in (first, *again)}
+        times = _stated_times(found, seen, first, last)
+        if times is None:
+            known = [number for number in numbers if number not in seen]
+            seen |= {block.number: block for block in self._refs(endpoint, known)} if known else {}
+            _check_hashes(found, seen)
+            times = {number: seen[number].time for number in numbers}
+        is_bare = len(ends) == 1 and not found.logs and self._excludes(ends[0], wanted)
+        return LogRange(
+            block_from=block_from,
+            block_to=block_to,
+            logs=tuple(found.logs),
+            times=times,
+            first=first,
+            last=last,
+            proof="negative_bloom" if is_bare else "unverified",
+            endpoint=endpoint.name,
+        )
+
+    def _get_logs(
+        self, endpoint: Endpoint, wanted: LogFilter, block_from: int, block_to: int
+    ) -> Logs:
+        bounds = {"fromBlock": hex(block_from), "toBlock": hex(block_to - 1)}
+        sent = self._sent_logs(endpoint, wanted, bounds)
+        return check_logs(sent, self.profile.name, wanted, block_from, block_to)
+
+    def _sent_logs(
+        self, endpoint: Endpoint, wanted: LogFilter, bounds: dict[str, str]
+    ) -> list[WireLog]:
+        """What eth_getLogs says, with the filter in parts where it is too long for the endpoint;
+        it is all of them or a fault."""
+        while True:
+            try:
+                sent: list[WireLog] = []
+                for part in wanted.parts(endpoint.terms or wanted.terms):
+                    found = read(LOGS, endpoint.call(_get_logs_call(part, bounds)))
+                    sent += found
+            except TooManyTerms:
+                terms = min(endpoint.terms or wanted.terms, wanted.terms)
+                if terms == 1:
+                    raise
+                endpoint.terms = (terms + 1) // 2
+            else:
+                return sent
+
+    def _one_large_block(self, endpoint: Endpoint, wanted: LogFilter, number: int) -> LogRange:
+        """A block with too many logs at once: by hash, by halves of the filter, by receipts."""
+        header = self._headers(endpoint, [number])[0]
+        block = header.ref(self.profile.name)
+        try:
+            logs = self._halved(endpoint, wanted, block)
+        except TooLarge:
+            logs = _wanted_of(self._receipts(endpoint, block), wanted)
+            return self._of_block(endpoint, block, logs, "receipts")
+        return self._of_block(endpoint, block, logs, "unverified")
+
+    def _halved(self, endpoint: Endpoint, wanted: LogFilter, block: BlockRef) -> list[Log]:
+        try:
+            sent = self._sent_logs(endpoint, wanted, {"blockHash": block.hash})
+            return self._logs_in(block, sent, wanted)
+        except TooLarge:
+            if wanted.terms == 1:
+                raise
+        parts = wanted.parts((wanted.terms + 1) // 2)
+        return sorted(
+            (log for part in parts for log in self._halved(endpoint, part, block)),
+            key=lambda log: log.log_index,
+        )
+
+    # a second opinion
+
+    def _confirmed(self, endpoint: Endpoint, wanted: LogFilter, found: LogRange) -> LogRange:
+        """The same range from another endpoint, if there is one that can."""
+        if not self.endpoints.has_other(endpoint):
+            return found
+
+        def ask(other: Endpoint) -> LogRange:
+            parts = [self._fitting(other, wanted, found.block_from, found.block_to)]
+            while parts[-1].block_to < found.block_to:
+                parts.append(self._fitting(other, wanted, parts[-1].block_to, found.block_to))
+            return _joined(parts)
+
+        what = f"a second look at blocks {found.block_from} to {found.block_to - 1}"
+        try:
+            second = self.endpoints.ask(what, ask, TIP, block=found.block_from, without=endpoint)
+        except NoAnswer:
+            return found
+        if second.last.hash != found.last.hash:
+            raise NoAnswer(
+                self.profile.name,
+                f"{endpoint.name} and {second.endpoint} have different blocks {found.last.number}",
+            )
+        if same_logs(found.logs, second.logs):
+            return msgspec.structs.replace(found, proof="second_endpoint")
+        return self._settled(wanted, found, second)
+
+    def _settled(self, wanted: LogFilter, one: LogRange, two: LogRange) -> LogRange:
+        """Two endpoints disagree: the receipts of the blocks in question decide."""
+        first, second = _by_block(one.logs), _by_block(two.logs)
+        disputed = sorted(
+            number
+            for number in {*first, *second}
+            if not same_logs(first.get(number, ()), second.get(number, ()))
+        )
+        if len(disputed) > SETTLED_BLOCKS:
+            raise NoAnswer(
+                self.profile.name,
+                f"{one.endpoint} and {two.endpoint} disagree about the logs of {len(disputed)} "
+                f"blocks from {disputed[0]} on",
+            )
+        kept = {number: logs for number, logs in first.items() if number not in disputed}
+        times = {**two.times, **one.times}
+        for block in self.headers(disputed):
+            kept[block.number] = _wanted_of(self.receipts(block), wanted)
+            times[block.number] = block.time
+        logs = tuple(log for number in sorted(kept) for log in kept[number])
+        return msgspec.structs.replace(
+            one,
+            logs=logs,
+            times={log.block_number: times[log.block_number] for log in logs},
+            proof="receipts",
+        )
+
+    # the tip, by hash
+
+    def logs_of_block(self, block: BlockRef, wanted: LogFilter) -> LogRange:
+        """The wanted logs of one block, by its hash; raises BlockUnknown when it is orphaned.
+
+        A genuine header whose bloom excludes them proves that there are none. Otherwise receipts
+        decide, else a second endpoint; where there is neither the proof is `unverified`.
+        """
+        _check_filter(wanted)
+
+        def ask(endpoint: Endpoint) -> tuple[Endpoint, LogRange]:
+            return endpoint, self._tip(endpoint, block, wanted)
+
+        what = f"logs of block {block.number} {block.hash}"
+        endpoint, found = self.endpoints.ask(what, ask, TIP)
+        if found.proof != "unverified" or not self.endpoints.has_other(endpoint):
+            return found
+        try:
+            _, second = self.endpoints.ask(what, ask, TIP, without=endpoint)
+        except NoAnswer:
+            return found
+        if second.proof != "unverified":
+            return second
+        if same_logs(found.logs, second.logs):
+            return msgspec.structs.replace(found, proof="second_endpoint")
+        raise NoAnswer(self.profile.name, f"{what}: {endpoint.name}, {second.endpoint} disagree")
+
+    def _tip(self, endpoint: Endpoint, block: BlockRef, wanted: LogFilter) -> LogRange:
+        header, logs = self._header_and_logs(endpoint, block, wanted)
+        if self._excludes(header, wanted):
+            if logs:
+                raise Untrue(f"logs in block {block.number} that its bloom excludes")
+            return self._of_block(endpoint, block, logs, "negative_bloom")
+        try:
+            truth = _wanted_of(self._receipts(endpoint, block), wanted)
+        except (Unsupported, TooLarge, TimedOut):
+            return self._of_block(endpoint, block, logs, "unverified")
+        if not set(map(_identity, logs)) <= set(map(_identity, truth)):
+            raise Untrue(f"logs of block {block.number} that no receipt has")
+        return self._of_block(endpoint, block, truth, "receipts")
+
+    def _header_and_logs(
+        self, endpoint: Endpoint, block: BlockRef, wanted: LogFilter
+    ) -> tuple[Header, list[Log]]:
+        """Both in one request where the endpoint takes batches: it must know the block at all."""
+        by_hash = Call("eth_getBlockByHash", (block.hash, False))
+        bounds = {"blockHash": block.hash}
+        parts = wanted.parts(endpoint.terms or wanted.terms)
+        raws = endpoint.batch([by_hash, *(_get_logs_call(part, bounds) for part in parts)])
+        header = self._header(_kept(raws[0]), block.hash)
+        if header.ref(self.profile.name) != block:
+            raise Untrue(f"another block {block.number} under the same hash")
+        try:
+            sent: list[WireLog] = []
+            for raw in raws[1:]:
+                found = read(LOGS, _kept(raw))
+                sent += found
+            return header, self._logs_in(block, sent, wanted)
+        except (TooLarge, TooManyTerms):
+            return header, self._halved(endpoint, wanted, block)
+
+    def _logs_in(
+        self, block: BlockRef, sent: Iterable[WireLog], wanted: LogFilter | None
+    ) -> list[Log]:
+        found = check_logs(sent, self.profile.name, wanted, block.number, block.number + 1)
+        _check_hashes(found, {block.number: block})
+        return found.logs
+
+    def _excludes(self, header: Header, wanted: LogFilter) -> bool:
+        """Whether this header proves that its block has no wanted log."""
+        return (
+            self.profile.bloom_is_complete
+            and not bloom_may_hold(header.logs_bloom, wanted)
+            and header.is_genuine()
+        )
+
+    def _of_block(
+        self, endpoint: Endpoint, block: BlockRef, logs: Sequence[Log], proof: Proof
+    ) -> LogRange:
+        return LogRange(
+            block_from=block.number,
+            block_to=block.number + 1,
+            logs=tuple(logs),
+            times={block.number: block.time} if logs else {},
+            first=block,
+            last=block,
+            proof=proof,
+            endpoint=endpoint.name,
+        )
+
+    # receipts
+
+    def receipts(self, block: BlockRef) -> tuple[Receipt, ...]:
+        """The receipts of all transactions of a block, in order."""
+        what = f"receipts of block {block.number} {block.hash}"
+        return self.endpoints.ask(
+            what, lambda one: self._receipts(one, block), TIP, block=block.number
+        )
+
+    def _receipts(self, endpoint: Endpoint, block: BlockRef) -> tuple[Receipt, ...]:
+        by_hash = Call("eth_getBlockByHash", (block.hash, False))
+        header = self._header(endpoint.call(by_hash), block.hash)
+        try:
+            raw = endpoint.call(Call("eth_getBlockReceipts", (block.hash,)))
+            sent = read_block(RECEIPTS, raw, "the list of receipts")
+        except Unsupported:
+            calls = [
+                Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in header.transactions
+            ]
+            raws = endpoint.batch(calls)
+            sent = [read_block(RECEIPT, _kept(one), "a receipt") for one in raws]
+        return self._checked_receipts(block, header, sent)
+
+    def _checked_receipts(
+        self, block: BlockRef, header: Header, sent: list[WireReceipt]
+    ) -> tuple[Receipt, ...]:
+        sent = sorted(sent, key=lambda receipt: quantity(receipt.transaction_index))
+        if any(receipt.block_hash.lower() != block.hash for receipt in sent):
+            raise Untrue(f"a receipt of another block than {block.number}")
+        hashes = [receipt.transaction_hash.lower() for receipt in sent]
+        expected = [tx_hash.lower() for tx_hash in header.transactions]
+        missing = set(expected) - set(hashes)
+        if missing or (hashes != expected and not self.profile.system_transactions):
+            raise Untrue(f"the receipts of block {block.number} are not those of its transactions")
+        logs = self._logs_in(block, [log for receipt in sent for log in receipt.logs], None)
+        if not self.profile.system_transactions and (
+            [log.log_index for log in logs] != list(range(len(logs)))
+        ):
+            raise Untrue(f"the logs of block {block.number} are not numbered from 0")
+        by_tx: dict[str, list[Log]] = {tx_hash: [] for tx_hash in hashes}
+        for log in logs:
+            if log.tx_hash not in by_tx:
+                raise Untrue(f"a log of a transaction that is not in block {block.number}")
+            by_tx[log.tx_hash].append(log)
+        return tuple(_receipt(receipt, by_tx) for receipt in sent)
+
+    # calls
+
+    def call_many(self, calls: Sequence[EthCall], block: BlockRef | int) -> list[CallResult]:
+        """What contracts answer at a block, in order, through Multicall3 where it exists there."""
+        number = block if isinstance(block, int) else block.number
+        if not self.profile.serves_old_state and number < self.head().number - self.profile.depth:
+            raise SourceFault(self.profile.name, f"no endpoint tells the state at block {number}")
+        found: list[CallResult] = []
+        for at in range(0, len(calls), CALLS_AT_ONCE):
+            part = calls[at : at + CALLS_AT_ONCE]
+            found += self.endpoints.ask(
+                f"{len(part)} calls at block {number}",
+                lambda one, part=part: self._called(one, part, _block_param(block)),  # type: ignore[misc]
+                block=number,
+            )
+        return found
+
+    def _called(self, endpoint: Endpoint, calls: Sequence[EthCall], at: Any) -> list[CallResult]:
+        """One aggregate3 that runs out of gas is halved. What failed in company is asked alone:
+        a hostile contract can use up the gas of the calls after it."""
+        if len(calls) == 1:
+            return self._called_singly(endpoint, calls, at)
+        params = {"to": MULTICALL3, "data": multicall.encoded(calls)}
+        try:
+            returned = _bytes(endpoint.call(Call("eth_call", (params, at))))
+        except (Refused, TooLarge) as fault:
+            if isinstance(fault, Refused) and fault.kind == "other":
+                raise
+            half = len(calls) // 2
+            return [
+                *self._called(endpoint, calls[:half], at),
+                *self._called(endpoint, calls[half:], at),
+            ]
+        if not returned:  # no contract there, at this block
+            return self._called_singly(endpoint, calls, at)
+        results = multicall.results(returned, len(calls))
+        failed = [place for place, result in enumerate(results) if not result.is_ok]
+        again = self._called_singly(endpoint, [calls[place] for place in failed], at)
+        for place, result in zip(failed, again, strict=True):
+            results[place] = result
+        return results
+
+    def _called_singly(
+        self, endpoint: Endpoint, calls: Sequence[EthCall], at: Any
+    ) -> list[CallResult]:
+        asked = [Call("eth_call", ({"to": call.to, "data": call.data}, at)) for call in calls]
+        return [_call_result(raw) for raw in endpoint.batch(asked)]
+
+
+def _check_filter(wanted: LogFilter) -> None:
+    if not wanted.topics0 or (wanted.addresses is not None and not wanted.addresses):
+        raise ValueError("a filter without addresses or topics would mean: everything")
+
+
+def _seconds_a_block(endpoint: Endpoint) -> float:
+    return (endpoint.latency_seconds + 0.001) / endpoint.width.blocks
+
+
+def _kept(raw: msgspec.Raw | Fault) -> msgspec.Raw:
+    if isinstance(raw, Fault):
+        raise raw
+    return raw
+
+
+def _get_logs_call(wanted: LogFilter, bounds: dict[str, str]) -> Call:
+    """Always with numbers or a hash: a tag would move during the call."""
+    params: dict[str, object] = {**bounds, "topics": [sorted(wanted.topics0)]}
+    if wanted.addresses is not None:
+        params["address"] = sorted(wanted.addresses)
+    return Call("eth_getLogs", (params,))
+
+
+def _check_hashes(found: Logs, seen: dict[int, BlockRef]) -> None:
+    for number, block in seen.items():
+        if found.hashes.get(number, block.hash) != block.hash:
+            raise Untrue(f"logs of another block {number} than its header")
+
+
+def _stated_times(
+    found: Logs, seen: dict[int, BlockRef], first: BlockRef, last: BlockRef
+) -> dict[int, int] | None:
+    """The times that the logs state, if every log does, they agree with the headers that we hold
+    (the ends, the first and the last block with logs) and never run backwards."""
+    _check_hashes(found, seen)
+    times: dict[int, int] = {}
+    before = first.time
+    for number in sorted(found.times):
+        time = found.times[number]
+        if time is None or not before <= time <= last.time:
+            return None
+        if number in seen and seen[number].time != time:
+            return None
+        times[number] = before = time
+    return times
+
+
+def _joined(parts: Sequence[LogRange]) -> LogRange:
+    """Neighbouring ranges as one, as well proved as the least of them."""
+    if len(parts) == 1:
+        return parts[0]
+    proofs = {part.proof for part in parts}
+    return LogRange(
+        block_from=parts[0].block_from,
+        block_to=parts[-1].block_to,
+        logs=tuple(log for part in parts for log in part.logs),
+        times={number: time for part in parts for number, time in part.times.items()},
+        first=parts[0].first,
+        last=parts[-1].last,
+        proof=proofs.pop() if len(proofs) == 1 else "unverified",
+        endpoint=", ".join(dict.fromkeys(part.endpoint for part in parts)),
+    )
+
+
+def _by_block(logs: Iterable[Log]) -> dict[int, list[Log]]:
+    blocks: dict[int, list[Log]] = {}
+    for log in logs:
+        blocks.setdefault(log.block_number, []).append(log)
+    return blocks
+
+
+def _identity(log: Log) -> tuple[object, ...]:
+    return log.tx_hash, log.log_index, log.address, log.topics, log.data
+
+
+def _wanted_of(receipts: Iterable[Receipt], wanted: LogFilter) -> list[Log]:
+    return [log for receipt in receipts for log in receipt.logs if wanted.wants(log)]
+
+
+def _receipt(sent: WireReceipt, by_tx: dict[str, list[Log]]) -> Receipt:
+    tx_hash = sent.transaction_hash.lower()
+    return Receipt(
+        tx_hash=tx_hash,
+        tx_index=quantity(sent.transaction_index),
+        has_succeeded=None if sent.status is None else quantity(sent.status) == 1,
+        logs=tuple(by_tx[tx_hash]),
+    )
+
+
+def _block_param(block: BlockRef | int) -> object:
+    if isinstance(block, int):
+        return hex(block)
+    return {"blockHash": block.hash, "requireCanonical": True}  # EIP-1898
+
+
+def _bytes(raw: msgspec.Raw) -> bytes:
+    text = read(TEXT, raw)
+    try:
+        return bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        pass
+    raise Untrue("a call returned no hexadecimal text")
+
+
+def _call_result(raw: msgspec.Raw | Fault) -> CallResult:
+    """A revert is an answer, and so is running out of gas alone; any other fault is none."""
+    if isinstance(raw, Refused) and raw.kind in ("reverted", "gas"):
+        return multicall.REVERTED
+    return CallResult(is_ok=True, data=_bytes(_kept(raw)))

@@ -1,0 +1,49 @@
+"""Many calls in one: Multicall3's aggregate3, encoded and read. Pure.
+
+https://github.com/mds1/multicall: aggregate3((address target, bool allowFailure, bytes callData)[])
+returns ((bool success, bytes returnData)[])."""
+
+from collections.abc import Sequence
+
+import msgspec
+from eth_abi.abi import decode, encode
+from eth_abi.exceptions import DecodingError
+from eth_hash.auto import keccak
+
+from indexer.sources.rpc import Untrue
+
+_SELECTOR = keccak(b"aggregate3((address,bool,bytes)[])")[:4]
+
+
+class EthCall(msgspec.Struct, frozen=True):
+    """A contract to ask and what, both lower-case `0x` text."""
+
+    to: str
+    data: str
+
+
+class CallResult(msgspec.Struct, frozen=True):
+    """What the contract returned, or that it reverted; what is no contract returns nothing."""
+
+    is_ok: bool
+    data: bytes
+
+
+REVERTED = CallResult(is_ok=False, data=b"")
+
+
+def encoded(calls: Sequence[EthCall]) -> str:
+    """The call data that asks all of these."""
+    asked = [(call.to, True, bytes.fromhex(call.data[2:])) for call in calls]
+    return "0x" + (_SELECTOR + encode(["(address,bool,bytes)[]"], [asked])).hex()
+
+
+def results(returned: bytes, calls: int) -> list[CallResult]:
+    """What each call returned; raises Untrue where it is not one result a call."""
+    try:
+        (pairs,) = decode(["(bool,bytes)[]"], returned)
+    except DecodingError:
+        pairs = ()
+    if len(pairs) != calls:
+        raise Untrue("Multicall3 did not return one result a call")
+    return [CallResult(is_ok=is_ok, data=data) for is_ok, data in pairs]

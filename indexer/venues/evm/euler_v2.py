@@ -1,0 +1,107 @@
+"""Euler v2. The emitter is the vault that was borrowed from, collateral is another vault's shares,
+and the debt moves to the liquidator. An account is one of 256 of its owner, who differs from it in
+the last byte only; the Ethereum Vault Connector logs the owner once."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from indexer.evm_model import (
+    EMITTER,
+    SIBLING,
+    Contract,
+    EventMap,
+    FactMap,
+    Facts,
+    Joinable,
+    Learn,
+    Leg,
+    LendingLiquidation,
+    Lookup,
+    ProtocolSpec,
+    Sibling,
+    UndecodedLog,
+    Value,
+)
+from indexer.venues.evm import deployments
+
+# 0x and 19 bytes; euler-xyz/ethereum-vault-connector:src/EthereumVaultConnector.sol
+PREFIX = 2 + 2 * 19
+
+
+def _asset(args: dict[str, Value]) -> Iterator[tuple[str, str, str]]:
+    """A vault's proxy carries asset, oracle and unit of account, 20 bytes each.
+
+    euler-xyz/euler-vault-kit:src/EVault/shared/lib/ProxyUtils.sol"""
+    trailing = str(args["trailingData"])
+    if len(trailing) == 2 + 2 * 60:
+        yield "underlying", str(args["proxy"]), trailing[: 2 + 2 * 20]
+
+
+def join(events: Sequence[Joinable], facts: Facts) -> Iterable[LendingLiquidation | UndecodedLog]:
+    """Add the debt that was socialised just before; drop calls that did nothing at all: a healthy
+    account can be "liquidated" for nothing, and the event is emitted all the same."""
+    socialised: list[Sibling] = []
+    for event in events:
+        if isinstance(event, Sibling):
+            socialised.append(event)
+            continue
+        own = [
+            s for s in socialised if s.says("DebtSocialized", event.emitter, account=event.account)
+        ]
+        socialised = [s for s in socialised if s not in own]
+        row = _with_bad_debt(event, own)
+        if any(leg.raw for leg in (row.repaid, row.seized) if leg):
+            yield row
+        elif row.bad_debt:
+            yield row.with_(method="write_off")
+    for left in socialised:
+        yield left.alone("no Liquidate of the account after it", SPEC.decoder_version)
+
+
+def _with_bad_debt(row: LendingLiquidation, socialised: list[Sibling]) -> LendingLiquidation:
+    if not socialised or row.repaid is None:
+        return row
+    raw = sum(event.number("assets") for event in socialised)
+    return row.with_(bad_debt=Leg(row.repaid.asset, raw))
+
+
+SPEC = ProtocolSpec(
+    name="euler_v2",
+    kind="lending",
+    contracts={
+        "factory": Contract(
+            abi="euler_v2_factory.json",
+            events={"ProxyCreated": FactMap(proves={"proxy": "vault"}, also=_asset)},
+        ),
+        "evc": Contract(
+            abi="euler_v2_evc.json",
+            events={
+                "OwnerRegistered": FactMap(
+                    learns=(Learn("evc_owner", ("addressPrefix",), ("owner",)),)
+                )
+            },
+        ),
+        "vault": Contract(
+            abi="euler_v2_vault.json",
+            events={
+                "Liquidate": EventMap(
+                    account="violator",
+                    owner=Lookup("evc_owner", ("violator",), head=PREFIX),
+                    liquidator="liquidator",
+                    method="debt_transfer",
+                    repaid=(Lookup("underlying", (EMITTER,)), "repayAssets"),
+                    seized=("collateral", "yieldBalance"),
+                    seized_is_shares=True,
+                ),
+                "DebtSocialized": SIBLING,
+            },
+        ),
+    },
+    join=join,
+    deployments=deployments("euler_v2"),
+    methodology=(
+        "Debt `repayAssets` in the asset of the emitting vault, taken over by the `liquidator`;"
+        " collateral `yieldBalance` are shares of the vault `collateral`. Bad debt is `assets` of"
+        " the debt socialised in the same call. A call with both amounts zero is no liquidation."
+        " The owner of the account `violator` is the connector's `owner` of its `addressPrefix`."
+    ),
+)

@@ -1,0 +1,103 @@
+"""Venus core pool on BSC (Compound v2 code). Everybody liquidates through the Liquidator contract,
+which names who really did it; debt in VAI is the VAI controller's own event."""
+
+from collections.abc import Iterable, Sequence
+
+from indexer.evm_model import (
+    EMITTER,
+    NATIVE,
+    SIBLING,
+    Contract,
+    EventMap,
+    Fact,
+    FactMap,
+    Facts,
+    Joinable,
+    LendingLiquidation,
+    Lookup,
+    ProtocolSpec,
+    Sibling,
+    UndecodedLog,
+)
+from indexer.venues.evm import deployments
+
+DEPLOYMENTS = deployments("venus_core")
+LIQUIDATORS = {at.address.lower() for at in DEPLOYMENTS if at.role == "liquidator"}
+
+BORROW = EventMap(
+    account="borrower",
+    liquidator="liquidator",
+    repaid=(Lookup("underlying", (EMITTER,)), "repayAmount"),
+    seized=("vTokenCollateral", "seizeTokens"),
+    seized_is_shares=True,
+)
+
+
+def join(events: Sequence[Joinable], facts: Facts) -> Iterable[LendingLiquidation | UndecodedLog]:
+    """Put the liquidator whom the Liquidator names after it in the place of the Liquidator."""
+    waiting: list[LendingLiquidation] = []
+    for event in events:
+        if isinstance(event, Sibling):
+            row = next((row for row in waiting if _is_of(row, event)), None)
+            if row is None:
+                yield event.alone("no LiquidateBorrow before it", SPEC.decoder_version)
+            else:
+                waiting.remove(row)
+                yield row.with_(
+                    liquidator=event.text("liquidator"),
+                    protocol_fee_raw=event.number("seizeTokensForTreasury"),
+                    fee_in_seized=True,
+                )
+        elif event.liquidator in LIQUIDATORS:
+            waiting.append(event)
+        else:
+            yield event
+    for row in waiting:
+        yield row.with_(liquidator=None)
+
+
+def _is_of(row: LendingLiquidation, named: Sibling) -> bool:
+    """Older revisions of the Liquidator leave the borrowed market out."""
+    return (row.liquidator, row.account, row.seized and row.seized.asset, row.emitter) == (
+        named.log.address,
+        named.text("borrower"),
+        named.text("vTokenCollateral"),
+        named.args.get("vTokenBorrowed", row.emitter),
+    )
+
+
+SPEC = ProtocolSpec(
+    name="venus_core",
+    kind="lending",
+    contracts={
+        "comptroller": Contract(
+            abi="venus_core_comptroller.json",
+            events={"MarketListed": FactMap(proves={"vToken": "market"})},
+        ),
+        "market": Contract(abi="venus_core_vtoken.json", events={"LiquidateBorrow": BORROW}),
+        "vai_controller": Contract(
+            abi="venus_core_vai_controller.json", events={"LiquidateVAI": BORROW}
+        ),
+        "liquidator": Contract(
+            abi="venus_core_liquidator.json", events={"LiquidateBorrowedTokens": SIBLING}
+        ),
+    },
+    join=join,
+    facts=(
+        # vBNB has no underlying(), the controller's debt is VAI; VenusProtocol/vips
+        Fact("bsc", "underlying", "0xa07c5b74c9b40447a954e1466938b865b6bbea36", NATIVE),
+        Fact(
+            "bsc",
+            "underlying",
+            "0x004065d34c6b18ce4370ced1cebde94865dbfafe",
+            "0x4bd17003473389a42daf6a0a729f6fdb328bbbd7",
+        ),
+    ),
+    deployments=DEPLOYMENTS,
+    methodology=(
+        "Debt `repayAmount` in the underlying of the emitting market, or in VAI; collateral"
+        " `seizeTokens` are shares of `vTokenCollateral`. The liquidator and the fee"
+        " `seizeTokensForTreasury` within the collateral are what the Liquidator contract emits"
+        " after it; `liquidator` is unknown where it emitted nothing."
+    ),
+)

@@ -1,0 +1,129 @@
+"""Venus isolated pools and all of Venus outside BSC: Compound's event with three indexed arguments,
+accounts healed as a whole, and bad debt that is logged."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from indexer.evm_model import (
+    EMITTER,
+    SIBLING,
+    Contract,
+    EventMap,
+    FactMap,
+    Facts,
+    Joinable,
+    Leg,
+    LendingLiquidation,
+    Lookup,
+    ProtocolSpec,
+    Sibling,
+    UndecodedLog,
+)
+from indexer.venues.evm import deployments
+
+DEBT = (Lookup("underlying", (EMITTER,)), "repayAmount")
+
+
+def join(events: Sequence[Joinable], facts: Facts) -> Iterable[LendingLiquidation | UndecodedLog]:
+    """Add what the market kept, and to a healing its collateral and its bad debt."""
+    transfers: list[Sibling] = []
+    bad_debts: list[Sibling] = []
+    for event in events:
+        match event:
+            case Sibling(name="BadDebtIncreased"):
+                bad_debts.append(event)
+            case Sibling():
+                transfers.append(event)
+            case LendingLiquidation(method="heal"):
+                own = [d for d in bad_debts if _is_of(event, d)]
+                bad_debts = [d for d in bad_debts if d not in own]
+                yield from _healed(event, own, transfers)
+                transfers = [t for t in transfers if t.args["from"] != event.account]
+            case LendingLiquidation(seized=Leg(asset=str(market))):
+                kept = _shares(event.account, market, market, transfers)
+                fee = {} if kept is None else {"protocol_fee_raw": kept, "fee_in_seized": True}
+                yield event.with_(**fee)
+                transfers = [t for t in transfers if t.args["from"] != event.account]
+    for bad_debt in bad_debts:
+        yield bad_debt.alone("no HealBorrow after it", SPEC.decoder_version)
+
+
+def _is_of(row: LendingLiquidation, bad_debt: Sibling) -> bool:
+    return bad_debt.says("BadDebtIncreased", row.emitter, borrower=row.account)
+
+
+def _shares(account: str, to: str | None, market: str, transfers: list[Sibling]) -> int | None:
+    """The last transfer of a market's shares between these two."""
+    for transfer in reversed(transfers):
+        if transfer.says("Transfer", market, from_=account, to=to):
+            return transfer.number("value")
+    return None
+
+
+def _healed(
+    row: LendingLiquidation, bad_debts: list[Sibling], transfers: list[Sibling]
+) -> Iterator[LendingLiquidation]:
+    """All collateral is seized before the first debt is healed: the row takes the first of it,
+    further markets are parts."""
+    written_off = sum(bad_debt.number("badDebtDelta") for bad_debt in bad_debts)
+    asset = None if row.repaid is None else row.repaid.asset
+    row = row.with_(bad_debt=Leg(asset, written_off))
+    markets = dict.fromkeys(
+        transfer.log.address
+        for transfer in transfers
+        if transfer.args["from"] == row.account and transfer.args["to"] == row.liquidator
+    )
+    if not markets:
+        yield row
+    for number, market in enumerate(markets):
+        given = _shares(row.account, row.liquidator, market, transfers) or 0
+        kept = _shares(row.account, market, market, transfers)
+        part = row if number == 0 else row.part(number)
+        yield part.with_(
+            seized=Leg(market, given + (kept or 0)),
+            protocol_fee_raw=kept,
+            fee_in_seized=None if kept is None else True,
+        )
+
+
+SPEC = ProtocolSpec(
+    name="venus_isolated",
+    kind="lending",
+    contracts={
+        "pool_registry": Contract(
+            abi="venus_isolated_pool_registry.json",
+            events={"MarketAdded": FactMap(proves={"vTokenAddress": "market"})},
+        ),
+        "comptroller": Contract(
+            abi="venus_isolated_comptroller.json",
+            events={"MarketSupported": FactMap(proves={"vToken": "market"})},
+        ),
+        "market": Contract(
+            abi="venus_isolated_vtoken.json",
+            events={
+                "LiquidateBorrow": EventMap(
+                    account="borrower",
+                    liquidator="liquidator",
+                    repaid=DEBT,
+                    seized=("vTokenCollateral", "seizeTokens"),
+                    seized_is_shares=True,
+                ),
+                "HealBorrow": EventMap(
+                    account="borrower",
+                    liquidator="payer",
+                    method="heal",
+                    repaid=DEBT,
+                    seized_is_shares=True,
+                ),
+                "BadDebtIncreased": SIBLING,
+            },
+        ),
+    },
+    bystander=Contract(abi="erc20.json", events={"Transfer": SIBLING}),
+    join=join,
+    deployments=deployments("venus_isolated"),
+    methodology=(
+        "Debt `repayAmount` in the underlying of the emitting market; collateral `seizeTokens` are"
+        " shares of `vTokenCollateral`, of which the market keeps the `value` that it sends to"
+        " itself. A healing takes the shares sent to the `payer` and writes off `badDebtDelta`."
+    ),
+)

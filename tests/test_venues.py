@@ -1,0 +1,388 @@
+"""The suite that every protocol file gets for nothing, the moment it exists."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from eth_abi.tools import get_abi_strategy
+from eth_utils import event_abi_to_log_topic, is_checksum_address
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from web3 import Web3
+
+from indexer import decode
+from indexer.decode import AbiEvent, Argument, Decoder, Layout, load_abi
+from indexer.evm_model import (
+    EMITTER_FACT,
+    Contract,
+    Deployment,
+    Facts,
+    Learnt,
+    LendingLiquidation,
+    Log,
+    ProtocolSpec,
+    Quarantined,
+    Sibling,
+    UndecodedLog,
+)
+from indexer.resources import folder
+from indexer.venues import evm
+from tests.evm_logs import DECODER, GOLDEN, SPECS, Case, decoded, encoded
+
+CHAIN, OURS, STRANGER = "testnet", "0x" + 39 * "0" + "1", "0x" + 39 * "0" + "2"
+each_spec = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+
+CONTRACTS = [
+    (spec, role, contract)
+    for spec in SPECS
+    for role, contract in (*spec.contracts.items(), ("", spec.bystander))
+    if contract is not None
+]
+# Every event of every interface, with the protocol and the role it is emitted in.
+EVENTS = [
+    pytest.param(spec, role, event, id=f"{spec.name}-{role or 'anybody'}-{event.signature}")
+    for spec, role, contract in CONTRACTS
+    for event in load_abi(contract.abi)
+]
+ROLES = [event for event in EVENTS if event.values[1]]  # without those that anybody may emit
+CASES = [
+    pytest.param(path, id=f"{path.parent.name}-{path.stem}")
+    for spec in SPECS
+    for path in sorted((GOLDEN / spec.name).glob("*.json"))
+]
+few = settings(max_examples=25, suppress_health_check=list(HealthCheck), deadline=None)
+many = settings(few, max_examples=100)
+
+
+class EveryFact(dict[tuple[str, str, str], str | None]):
+    """Knows an answer to every question, and who OURS is."""
+
+    def __missing__(self, key: tuple[str, str, str]) -> str:
+        return "0x" + 40 * "f"
+
+
+def arguments(event: AbiEvent) -> st.SearchStrategy[dict[str, Any]]:
+    """Any values that the ABI allows, as eth_abi itself imagines them."""
+    return st.fixed_dictionaries({a.name: get_abi_strategy(a.kind) for a in event.inputs})
+
+
+def flat(argument: Argument, value: Any) -> list[Any]:
+    """A value as we write it, a tuple as its members."""
+    if argument.components and not argument.is_dynamic:
+        values = value.values() if isinstance(value, dict) else value
+        return [v for a, x in zip(argument.components, values, strict=True) for v in flat(a, x)]
+    if isinstance(value, bytes):
+        return ["0x" + value.hex()]
+    return [value.lower() if argument.type == "address" else value]
+
+
+def expected(event: AbiEvent, args: dict[str, Any]) -> list[Any]:
+    """Topics first, then data."""
+    order = sorted(event.inputs, key=lambda argument: not argument.indexed)
+    return [value for a in order for value in flat(a, args[a.name])]
+
+
+def by_web3(event: AbiEvent, log: Log) -> dict[str, Any]:
+    """What web3 makes of the same log."""
+    contract = Web3().eth.contract(abi=[msgspec.to_builtins(event)])
+    read = contract.events[event.name]().process_log(
+        {
+            "address": Web3.to_checksum_address(log.address),
+            "topics": [bytes.fromhex(topic[2:]) for topic in log.topics],
+            "data": bytes.fromhex(log.data[2:]),
+            "blockNumber": log.block_number, "blockHash": log.block_hash,
+            "transactionHash": log.tx_hash, "transactionIndex": 0, "logIndex": log.log_index,
+        }  # type: ignore[typeddict-item]
+    )  # fmt: skip
+    return dict(read["args"])
+
+
+def at(role: str, spec: ProtocolSpec) -> Facts:
+    """OURS is a contract of this role, and every other question has an answer."""
+    return EveryFact({(CHAIN, EMITTER_FACT, OURS): f"{spec.name}/{role}"} | nobody())
+
+
+def nobody() -> dict[tuple[str, str, str], str | None]:
+    """STRANGER is asked about and is nothing."""
+    return {(CHAIN, EMITTER_FACT, STRANGER): None}
+
+
+@pytest.mark.parametrize(("spec", "role", "event"), EVENTS)
+def test_any_log_that_the_abi_allows_is_read_as_web3_reads_it(
+    spec: ProtocolSpec, role: str, event: AbiEvent
+) -> None:
+    layout = Layout(event)
+
+    @few
+    @given(arguments(event))
+    def check(args: dict[str, Any]) -> None:
+        log = encoded(event, args, chain=CHAIN, address=OURS)
+        assert layout.read(log) == expected(event, args) == expected(event, by_web3(event, log))
+
+    check()
+
+
+@pytest.mark.parametrize(("spec", "role", "event"), ROLES)
+def test_any_log_that_the_abi_allows_becomes_something(
+    spec: ProtocolSpec, role: str, event: AbiEvent
+) -> None:
+    @few
+    @given(arguments(event))
+    def check(args: dict[str, Any]) -> None:
+        log = encoded(event, args, chain=CHAIN, address=OURS)
+        outcome = DECODER.decode(log, at(role, spec))
+        assert isinstance(outcome, LendingLiquidation | Sibling | Learnt)
+        assert outcome.venue == f"{spec.name}.{CHAIN}"
+        assert DECODER.transaction([log], at(role, spec), is_whole=True) is not None
+
+    check()
+
+
+def words(event: AbiEvent) -> list[str]:
+    """The type of every word after the first topic; arrays and bytes are left out."""
+
+    def of(argument: Argument) -> list[str]:
+        return [w for a in argument.components for w in of(a)] or [argument.type]
+
+    order = sorted(event.inputs, key=lambda argument: not argument.indexed)
+    return [word for argument in order for word in of(argument)]
+
+
+def broken(log: Log, event: AbiEvent) -> list[Log]:
+    """Cut, lengthened, dirty, with other topics: each no log of this event any more."""
+    data, topics = log.data, log.topics
+
+    def made(topics: tuple[str, ...] = topics, data: str = data) -> Log:
+        return msgspec.structs.replace(log, topics=topics, data=data)
+
+    found = [
+        made(data=data + 64 * "0"), made(data=data + "00"), made(data=data + "0"),
+        made(data=data[2:]), made(data=data + "zz"), made(data=""), made(data=data + "\n"),
+        made(topics=(*topics, topics[-1])), made(topics=(topics[0] + "00", *topics[1:])),
+    ]  # fmt: skip
+    if len(data) > 2:
+        found += [made(data="0x"), made(data=data[:-2]), made(data=data[:-64])]
+    if len(topics) > 1:
+        found += [made(topics=topics[:-1]), made(topics=(*topics[:-1], topics[-1][:-2]))]
+        found += [made(topics=(*topics[:-1], topics[-1][:-1] + "G"))]
+    if any(argument.is_dynamic for argument in event.inputs):
+        return found
+    for number, kind in enumerate(words(event)):
+        if kind not in ("uint256", "int256", "bytes32"):
+            found.append(dirty(log, number, -1 if re.match(r"bytes\d", kind) else 0))
+    return found
+
+
+def dirty(log: Log, number: int, digit: int) -> Log:
+    """One digit of the padding of one word is not zero."""
+    at_topic = number + 1 < len(log.topics)
+    start = 2 if at_topic else 2 + 64 * (number + 1 - len(log.topics))
+    text = log.topics[number + 1] if at_topic else log.data
+    place = start + digit % 64
+    text = text[:place] + "7" + text[place + 1 :]
+    if at_topic:
+        topics = (*log.topics[: number + 1], text, *log.topics[number + 2 :])
+        return msgspec.structs.replace(log, topics=topics)
+    return msgspec.structs.replace(log, data=text)
+
+
+def zero(argument: Argument) -> Any:
+    """The smallest value of a type."""
+    if argument.components:
+        return tuple(zero(member) for member in argument.components)
+    if argument.type == "address":
+        return "0x" + 40 * "0"
+    return b"" if argument.type.startswith("bytes") else 0
+
+
+@pytest.mark.parametrize(("spec", "role", "event"), ROLES)
+def test_a_broken_log_is_kept_with_a_reason(spec: ProtocolSpec, role: str, event: AbiEvent) -> None:
+    args = {a.name: False if a.type == "bool" else zero(a) for a in event.inputs}
+    log = encoded(event, args, chain=CHAIN, address=OURS)
+
+    logs = [b for b in broken(log, event) if b.topics[0] == log.topics[0]]
+    outcomes = [DECODER.decode(b, at(role, spec)) for b in logs]
+
+    shapes = {(o.topic0, o.topics) for o in map(Layout, load_abi(spec.contracts[role].abi))}
+    others = [b for b in logs if (b.topics[0], len(b.topics)) in shapes - {shape(log)}]
+    assert [o for o in outcomes if not isinstance(o, UndecodedLog)] == []
+    assert len(logs) >= 7
+    assert [DECODER.decode(b, at(role, spec)) for b in others] == [
+        o for b, o in zip(logs, outcomes, strict=True) if b in others
+    ]
+
+
+def shape(log: Log) -> tuple[str, int]:
+    """What decoders are keyed by."""
+    return log.topics[0], len(log.topics)
+
+
+@pytest.mark.parametrize(("spec", "role", "event"), ROLES)
+def test_the_same_log_of_a_stranger_is_never_a_row(
+    spec: ProtocolSpec, role: str, event: AbiEvent
+) -> None:
+    args = {a.name: False if a.type == "bool" else zero(a) for a in event.inputs}
+    log = encoded(event, args, chain=CHAIN, address=STRANGER)
+
+    outcomes = [DECODER.decode(b, at(role, spec)) for b in (log, *broken(log, event))]
+
+    assert [o for o in outcomes if not isinstance(o, Quarantined | None)] == []
+
+
+@few
+@given(
+    st.sampled_from([event.values for event in ROLES]),
+    st.lists(st.text("0x123456789abcdefG_ \n", max_size=70), max_size=5),
+    st.text("0x19af_ \n", max_size=400),
+)
+def test_nothing_that_a_node_may_send_raises(
+    place: tuple[ProtocolSpec, str, AbiEvent], topics: list[str], data: str
+) -> None:
+    spec, role, event = place
+    for names in (topics, [Layout(event).topic0, *topics]):
+        log = Log(CHAIN, OURS, tuple(names), data, 1, "", "0x1", 0)
+        assert isinstance(DECODER.decode(log, at(role, spec)), UndecodedLog | Quarantined | None)
+
+
+def small(argument: Argument) -> st.SearchStrategy[Any]:
+    """Few values, so that logs have something to do with each other."""
+    if argument.components:
+        return st.tuples(*map(small, argument.components))
+    if argument.type == "address":
+        return st.sampled_from([OURS, STRANGER, "0x" + 40 * "0"])
+    if argument.type == "bool":
+        return st.booleans()
+    return st.just(b"") if argument.type.startswith("bytes") else st.sampled_from([0, 1, 100])
+
+
+@st.composite
+def transactions(draw: st.DrawFn, spec: ProtocolSpec) -> tuple[list[Log], Facts]:
+    """Logs of a protocol's events in any order, from an emitter of each role and anybody."""
+    of_spec = [event.values for event in EVENTS if event.values[0] is spec]
+    roles = {role: "0x" + f"{number:040x}" for number, role in enumerate(spec.contracts, 100)}
+    facts = EveryFact(nobody())
+    facts |= {(CHAIN, EMITTER_FACT, at): f"{spec.name}/{role}" for role, at in roles.items()}
+    logs = []
+    for log_index, (_, role, event) in enumerate(draw(st.lists(st.sampled_from(of_spec)))):
+        args = draw(st.fixed_dictionaries({a.name: small(a) for a in event.inputs}))
+        address = roles.get(role, STRANGER)
+        logs.append(encoded(event, args, chain=CHAIN, address=address, log_index=log_index))
+    return logs, facts
+
+
+@each_spec
+def test_any_mixture_of_logs_is_joined_without_losing_or_doubling_one(spec: ProtocolSpec) -> None:
+    @many
+    @given(transactions(spec))
+    def check(case: tuple[list[Log], Facts]) -> None:
+        logs, facts = case
+        alone = [DECODER.decode(log, facts) for log in logs]
+        outcomes = DECODER.transaction(logs, facts, is_whole=True)
+
+        rows = [o for o in outcomes if isinstance(o, LendingLiquidation)]
+        keys = [row.event_key for row in rows]
+        calls = {o.event_key for o in alone if isinstance(o, LendingLiquidation) and not nil(o)}
+        assert len(keys) == len(set(keys))
+        assert calls <= set(keys)
+        assert {o.log for o in outcomes if not isinstance(o, LendingLiquidation)} <= set(logs)
+        assert {repaid(o) for o in rows if o.method != "absorb"} >= {
+            repaid(o) for o in alone if isinstance(o, LendingLiquidation) and o.method != "absorb"
+        } - {0}
+
+    check()
+
+
+def nil(row: LendingLiquidation) -> bool:
+    """Nothing repaid and nothing taken, which Euler logs for healthy accounts."""
+    return not any(leg.raw for leg in (row.repaid, row.seized) if leg)
+
+
+def repaid(row: LendingLiquidation) -> int:
+    return row.repaid.raw if row.repaid else 0
+
+
+def test_addresses_are_checksummed_and_unique_on_their_chain() -> None:
+    all_of_them = [deployment for spec in SPECS for deployment in spec.deployments]
+
+    assert [d for d in all_of_them if not is_checksum_address(d.address)] == []
+    assert [k for k, n in Counter((d.chain, d.address) for d in all_of_them).items() if n > 1] == []
+    assert [d for d in all_of_them if not re.fullmatch("[a-z0-9_]+", d.name)] == []
+    assert [d for d in all_of_them if d.source == ""] == []
+
+
+def test_an_address_that_two_protocols_claim_stops_at_the_start() -> None:
+    first = SPECS[0]
+    twice = msgspec.structs.replace(first, name="other", deployments=first.deployments[:1])
+    with pytest.raises(ValueError, match=r"two protocols|deployed twice"):
+        Decoder([first, twice])
+
+
+def test_every_file_is_a_protocol() -> None:
+    files = {path.stem for path in Path(evm.__file__).parent.glob("*.py")} - {"__init__"}
+    assert {spec.name for spec in SPECS} == files
+
+
+def test_every_interface_is_used() -> None:
+    used = {contract.abi for _, _, contract in CONTRACTS}
+    assert {path.name for path in folder("abis").glob("*.json")} == used
+
+
+def test_no_topic_is_typed() -> None:
+    sources = [Path(decode.__file__), *Path(evm.__file__).parent.glob("*.py")]
+    typed = [path.name for path in sources if re.search("0x[0-9a-f]{64}", path.read_text("utf-8"))]
+    assert typed == []
+
+
+@pytest.mark.parametrize(("spec", "role", "event"), EVENTS)
+def test_topics_are_those_of_an_independent_library(
+    spec: ProtocolSpec, role: str, event: AbiEvent
+) -> None:
+    abi: Any = msgspec.to_builtins(event)
+    assert Layout(event).topic0 == "0x" + event_abi_to_log_topic(abi).hex()
+
+
+@each_spec
+def test_every_word_in_backticks_is_an_argument(spec: ProtocolSpec) -> None:
+    contracts = [c for c in (*spec.contracts.values(), spec.bystander) if c is not None]
+    names = {name for c in contracts for e in load_abi(c.abi) for name in Layout(e).names}
+
+    said = set(re.findall("`(.*?)`", spec.methodology))
+
+    assert said - names == set()
+    assert len(said) >= 2
+
+
+def events_of(contract: Contract) -> set[tuple[str, int]]:
+    return {(layout.topic0, layout.topics) for layout in map(Layout, load_abi(contract.abi))}
+
+
+@each_spec
+def test_there_is_a_golden_case_for_every_event(spec: ProtocolSpec) -> None:
+    files = (GOLDEN / spec.name).glob("*.json")
+    cases = [msgspec.json.decode(path.read_bytes(), type=Case) for path in files]
+    published = {shape(log) for case in cases for log in case.logs}
+
+    contracts = [c for c in (*spec.contracts.values(), spec.bystander) if c is not None]
+
+    assert {event for c in contracts for event in events_of(c)} - published == set()
+    assert any("LendingLiquidation" in outcome for case in cases for outcome in case.outcomes)
+
+
+@pytest.mark.parametrize("path", CASES)
+def test_golden(path: Path) -> None:
+    case = msgspec.json.decode(path.read_bytes(), type=Case)
+
+    assert msgspec.json.encode(decoded(case)) == msgspec.json.encode(case.outcomes)
+
+
+def test_deployments_have_a_role_that_their_protocol_knows() -> None:
+    unknown: list[Deployment] = [
+        deployment
+        for spec in SPECS
+        for deployment in spec.deployments
+        if deployment.role not in spec.contracts
+    ]
+    assert unknown == []
