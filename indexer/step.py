@@ -20,6 +20,8 @@ from indexer.model import (
 )
 from indexer.plan import Heights, after, append_joined, before, not_yet
 from indexer.venues import hyperliquid as venue
+from indexer.venues.hyperliquid_days import AccountDays, UnreadableEvents
+from indexer.venues.hyperliquid_ledger import ledger_liquidations
 
 # A step is written when one of these is reached: they bound memory, not correctness.
 FULL_EVENTS = 20_000
@@ -51,7 +53,7 @@ class Step:
     def __init__(self, known: Mapping[Facts, Heights], *, with_accounts: bool) -> None:
         self._known = known
         self._with_accounts = with_accounts
-        self._days = venue.AccountDays()
+        self._days = AccountDays()
         self.legs: dict[str, venue.Leg] = {}
         self.raw: dict[str, RawEvent] = {}
         self.undecoded: dict[str, Undecoded] = {}
@@ -112,7 +114,7 @@ class Step:
             with localcontext(EXACT):
                 for raw, undecoded in self._days.add(days):
                     self._keep(raw, undecoded)
-        except venue.UnreadableEvents as error:
+        except UnreadableEvents as error:
             end = lines.index(error.line)
         for line in lines[:end]:
             if has_mark(line):
@@ -128,7 +130,7 @@ class Step:
             if venue.unreadable(line):
                 break
             end += 1
-            for raw, row in venue.ledger_liquidations(line):
+            for raw, row in ledger_liquidations(line):
                 if isinstance(row, Undecoded):
                     self._keep(raw, row)
                 elif self._keep(raw):

@@ -13,6 +13,7 @@ from indexer.model import BlockLine, Stretch, Undecoded
 from indexer.plan import Heights
 from indexer.step import NeedleLied, Step
 from indexer.venues import hyperliquid as venue
+from indexer.venues.hyperliquid_days import AccountDays
 
 GOLDEN = sorted((Path(__file__).parent / "golden" / "hyperliquid").glob("*.json"))
 
@@ -155,7 +156,7 @@ def test_an_account_day_keeps_quote_tokens_apart_and_counts_what_is_no_trade() -
         ["0xaa", fill("@107", feeToken="HYPE")],
         ["0xaa", fill("BTC", dir="Settlement")],
     ]
-    days = venue.AccountDays()
+    days = AccountDays()
 
     assert list(days.add([line_of(msgspec.json.encode(events))])) == []
     assert [(r.quote, r.fills, r.other_fills, r.volume, r.realised_pnl) for r in days.rows()] == [
@@ -169,7 +170,7 @@ def test_an_account_day_keeps_quote_tokens_apart_and_counts_what_is_no_trade() -
 
 
 def test_a_fill_of_unknown_shape_is_in_no_day_and_says_so() -> None:
-    days = venue.AccountDays()
+    days = AccountDays()
 
     unknown = list(days.add([line_of(b'[["0xaa",{"coin":"BTC"}]]')]))
 

@@ -384,6 +384,22 @@ def test_a_story_that_does_not_fit_is_an_error() -> None:
 # -- the recording and the benchmark file
 
 
+def test_the_bundled_recording_is_what_the_simulator_makes(tmp_path: Path) -> None:
+    made = write_recording(simulate(RECORDING), tmp_path)
+    bundled = Path(__file__).parents[1] / "indexer" / "recording"
+
+    assert {path.relative_to(tmp_path) for path in made} == {
+        path.relative_to(bundled) for path in bundled.rglob("*") if path.is_file()
+    }
+    for path in made:
+        assert unpacked(bundled / path.relative_to(tmp_path)) == unpacked(path)
+
+
+def unpacked(path: Path) -> bytes:
+    data = path.read_bytes()
+    return lz4.frame.decompress(data) if path.suffix == ".lz4" else data
+
+
 def test_the_recording_is_small_and_crosses_hours_and_midnight(tmp_path: Path) -> None:
     sim = simulate(RECORDING)
     paths = write_recording(sim, tmp_path)

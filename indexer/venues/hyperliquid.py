@@ -8,12 +8,10 @@ Facts about the data: public node README, recorded node files and recorded API a
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime
-from decimal import Decimal, Overflow, localcontext
+from datetime import datetime
+from decimal import Decimal, localcontext
 from functools import cache
 from hashlib import sha256
-from itertools import chain, groupby
-from operator import attrgetter, length_hint
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -21,10 +19,8 @@ import msgspec
 from indexer.hyperliquid_format import NEEDLE, block_in_hash, utc_of_ms
 from indexer.model import (
     EXACT,
-    AccountDay,
     BlockLine,
     CounterpartyKind,
-    LedgerLiquidation,
     Liquidation,
     Method,
     ProtocolVault,
@@ -141,7 +137,7 @@ class Leg(msgspec.Struct, frozen=True, gc=False):
 
 _PAIR = msgspec.json.Decoder(tuple[str | None, Fill])
 _PAIRS = msgspec.json.Decoder(list[tuple[str | None, Fill]])
-_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
+EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def forced_legs(
@@ -153,7 +149,7 @@ def forced_legs(
     With `trust_needle` only fills with the needle's letters are parsed, else every one.
     Raises MsgspecError when the block's events are no list.
     """
-    bodies = [bytes(body) for body in _EVENTS.decode(line.events)]
+    bodies = [bytes(body) for body in EVENTS.decode(line.events)]
     legs = Counter[tuple[str, int | None]]()
     for body in bodies:
         if trust_needle and NEEDLE not in body:
@@ -161,7 +157,7 @@ def forced_legs(
         pair = _parse_pair(body)
         if isinstance(pair, str):
             if NEEDLE in body:
-                yield _unknown(body, line, pair)
+                yield unknown_event(body, line, pair)
         elif pair[1].is_forced:
             legs[pair[1].coin, pair[1].tid] += 1
             yield _leg(*pair, body, line)
@@ -185,7 +181,7 @@ def _unmarked_legs(
 def unreadable(line: BlockLine) -> str:
     """What is wrong when the events of a block are no list; empty when they are."""
     try:
-        _EVENTS.decode(line.events)
+        EVENTS.decode(line.events)
     except msgspec.MsgspecError as error:
         return str(error)
     return ""
@@ -212,34 +208,37 @@ def _leg(
     number, at = line.block_number, line.block_at
     in_hash = block_in_hash(fill.hash)
     if fill.tid is None or user is None:
-        key = f"{_height(number, fill)}/{fill.coin}/{_digest(body)}"
+        key = f"{_height(number, fill)}/{fill.coin}/{digest_of(body)}"
     else:
         user = user.lower()
         key = f"{_trade_key(number, fill)}/{user}/{fill.side}"
-    raw = _raw(key, body, line)
+    raw = raw_event(key, body, line)
     if user is None:
-        return raw, _undecoded(raw, "the record does not say whose fill it is")
+        return raw, undecoded_as(raw, "the record does not say whose fill it is")
     if fill.tid is None:
-        return raw, _undecoded(raw, "no trade id")
+        return raw, undecoded_as(raw, "no trade id")
     if in_hash is not None and in_hash != number:
-        return raw, _undecoded(raw, f"the hash names block {in_hash}")
+        return raw, undecoded_as(raw, f"the hash names block {in_hash}")
     if utc_of_ms(fill.time) != at.replace(microsecond=at.microsecond // 1000 * 1000):
-        return raw, _undecoded(raw, f"fill time {fill.time} is not the time of its block")
+        return raw, undecoded_as(raw, f"fill time {fill.time} is not the time of its block")
     return Leg(user, fill, raw)
 
 
-def _digest(body: bytes) -> str:
+def digest_of(body: bytes) -> str:
+    """A name for an event that has none of its own."""
     return sha256(body).hexdigest()[:32]
 
 
-def _raw(key: str, body: bytes, line: BlockLine) -> RawEvent:
+def raw_event(key: str, body: bytes, line: BlockLine) -> RawEvent:
+    """An event as it stands in a block, under its key."""
     text = body.decode("utf-8", "backslashreplace")
     return RawEvent(SPEC.chain, key, line.block_number, line.block_at, text, line.source, line.line)
 
 
-def _unknown(body: bytes, line: BlockLine, reason: str) -> tuple[RawEvent, Undecoded]:
-    raw = _raw(f"{line.block_number}/{_digest(body)}", body, line)
-    return raw, _undecoded(raw, reason)
+def unknown_event(body: bytes, line: BlockLine, reason: str) -> tuple[RawEvent, Undecoded]:
+    """An event that we cannot read, kept whole with the reason."""
+    raw = raw_event(f"{line.block_number}/{digest_of(body)}", body, line)
+    return raw, undecoded_as(raw, reason)
 
 
 def _out_of_range(fill: Fill) -> str:
@@ -274,21 +273,21 @@ def decode(legs: Sequence[Leg]) -> Liquidation | Undecoded:
 def _decode(legs: Sequence[Leg]) -> Liquidation | Undecoded:
     first = legs[0]
     if len(legs) > 2:
-        return _undecoded(first.raw, f"{len(legs)} legs under one trade id", trade_key(first))
+        return undecoded_as(first.raw, f"{len(legs)} legs under one trade id", trade_key(first))
     if len(legs) == 2 and (reason := _disagreement(first.fill, legs[1].fill)):
-        return _undecoded(first.raw, f"the legs disagree: {reason}", trade_key(first))
+        return undecoded_as(first.raw, f"the legs disagree: {reason}", trade_key(first))
 
     account, reason = _liquidated_user(legs)
     if account is None:
-        return _undecoded(first.raw, reason, trade_key(first))
+        return undecoded_as(first.raw, reason, trade_key(first))
     own = _own_leg(legs, account)
     other = next((leg for leg in legs if leg is not own), None)
     method, reason = _method(first.fill, own, other, account)
     if method is None:
-        return _undecoded(first.raw, reason, trade_key(first))
+        return undecoded_as(first.raw, reason, trade_key(first))
     side = _side(own, other)
     if reason := _contradiction(side, own, other, method):
-        return _undecoded(first.raw, reason, trade_key(first))
+        return undecoded_as(first.raw, reason, trade_key(first))
     return _row(first, own, other, account, method, side)
 
 
@@ -355,18 +354,6 @@ class Perp(NamedTuple):
 
     dex: str
     quote: str | None
-
-
-_MAIN, _HIP3, _NO_PERP = "main", "hip3", "no perp"
-
-
-@cache
-def kind_of(coin: str) -> str:
-    """Whether a coin is a perpetual of the main dex, of a HIP-3 dex, or none."""
-    perp = market_of(coin)
-    if perp is None:
-        return _NO_PERP
-    return _HIP3 if perp.dex else _MAIN
 
 
 @cache
@@ -491,7 +478,8 @@ def _counterparty_kind(
     return "protocol_vault" if vault_at(counterparty, at) else "liquidator"
 
 
-def _undecoded(raw: RawEvent, reason: str, key: str | None = None) -> Undecoded:
+def undecoded_as(raw: RawEvent, reason: str, key: str | None = None) -> Undecoded:
+    """Say why an event, or the trade under `key`, is no row."""
     return Undecoded(
         SPEC.name, key or raw.event_key, raw.block_number, raw.block_at, reason,
         SPEC.decoder_version,
@@ -523,260 +511,3 @@ def _agree(a: Any, b: Any) -> bool:
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(_agree, a, b))
     return bool(a == b)
-
-
-class DayFill(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The part of a fill that an account's day needs; parsing less is what makes it fast."""
-
-    coin: str
-    px: str
-    sz: str
-    side: str
-    dir: str
-    start_position: str
-    closed_pnl: str
-    fee_token: str = MAIN_QUOTE
-
-
-_HIGHEST = Decimal("1e30")  # no sum of money is beyond; a comparison with NaN raises
-_DAY_FILL = msgspec.json.Decoder(tuple[str, DayFill])
-_DAY_FILLS = msgspec.json.Decoder(list[tuple[str, DayFill]])
-
-
-class _Sum:
-    """The running sums of one account, day and quote token."""
-
-    __slots__ = ("fills", "largest", "largest_market", "other_fills", "pnl", "volume")
-
-    def __init__(self) -> None:
-        self.fills = self.other_fills = 0
-        self.volume = self.pnl = self.largest = Decimal(0)
-        self.largest_market = ""
-
-
-class AccountDays:
-    """Adds up every account's fills into days. Fills that are no perp trade (spot, outcome tokens,
-    dust, netting, settlement) are only counted, on the row of the dex's quote token.
-
-    Works in the caller's decimal context, which should be `EXACT`.
-    """
-
-    def __init__(self) -> None:
-        self._days: dict[date, _Day] = {}
-
-    def __len__(self) -> int:
-        return sum(len(sums) for day in self._days.values() for sums in day.quotes.values())
-
-    def add(self, lines: Sequence[BlockLine]) -> Iterator[tuple[RawEvent, Undecoded]]:
-        """Add the fills of blocks while giving those of no known shape, or with NaN and the like in
-        them, which are in no sum. Nothing is added but by iterating.
-
-        Raises UnreadableEvents at a block whose events are no list; those before it are added.
-        """
-        for day, of_day in groupby(lines, key=_day_of):
-            yield from self._days.setdefault(day, _Day()).add(list(of_day))
-
-    def rows(self) -> list[AccountDay]:
-        """The days so far, in the order of their keys."""
-        return [
-            AccountDay(
-                SPEC.name, account, day, quote, s.fills, s.other_fills, s.volume, s.pnl, s.largest,
-                s.largest_market,
-            )
-            for day, sums_of in sorted(self._days.items())
-            for quote, sums in sorted(sums_of.quotes.items())
-            for account, s in sorted(sums.items())
-            if s.fills or s.other_fills
-        ]  # fmt: skip
-
-
-_events_of = attrgetter("events")
-
-
-def _in_no_day(body: bytes, line: BlockLine, error: Exception) -> tuple[RawEvent, Undecoded]:
-    return _unknown(body, line, f"in no account's day: {error}")
-
-
-def _day_of(line: BlockLine) -> date:
-    return line.block_at.date()
-
-
-class UnreadableEvents(Exception):
-    """The events of a block are no list."""
-
-    def __init__(self, line: BlockLine, error: msgspec.MsgspecError) -> None:
-        super().__init__(str(error))
-        self.line = line
-
-
-class _OutOfRange(Exception):
-    """A fill whose numbers no market has."""
-
-    def __init__(self, pair: tuple[str, DayFill] | None) -> None:
-        super().__init__("number out of range")
-        self._pair = pair
-
-    def body_in(self, line: BlockLine) -> bytes:
-        """The fill as it stands in its block."""
-        bodies = (bytes(body) for body in _EVENTS.decode(line.events))
-        return next(body for body in bodies if _DAY_FILL.decode(body) == self._pair)
-
-
-class _Day:
-    """The sums of one day: by quote token, then by account."""
-
-    def __init__(self) -> None:
-        self.quotes: dict[str, dict[str, _Sum]] = {MAIN_QUOTE: {}}
-
-    def add(self, lines: list[BlockLine]) -> Iterator[tuple[RawEvent, Undecoded]]:
-        """Add the fills of blocks, all through one loop; see AccountDays.add."""
-        ahead = iter(lines)
-        while length_hint(ahead):
-            fills = chain.from_iterable(map(_DAY_FILLS.decode, map(_events_of, ahead)))
-            while True:
-                try:
-                    self._add_fills(fills)
-                    break
-                except _OutOfRange as error:  # the fills after this one are still in the chain
-                    line = lines[-length_hint(ahead) - 1]
-                    yield _in_no_day(error.body_in(line), line, error)
-                except msgspec.MsgspecError:  # none of this block is added, the chain is at its end
-                    yield from self._add_one_by_one(lines[-length_hint(ahead) - 1])
-                    break
-
-    def _add_one_by_one(self, line: BlockLine) -> Iterator[tuple[RawEvent, Undecoded]]:
-        try:
-            bodies = [bytes(body) for body in _EVENTS.decode(line.events)]
-        except msgspec.MsgspecError as error:
-            raise UnreadableEvents(line, error) from error
-        for body in bodies:
-            try:
-                self._add_fills(iter([_DAY_FILL.decode(body)]))
-            except (msgspec.MsgspecError, _OutOfRange) as error:
-                yield _in_no_day(body, line, error)
-
-    # One loop, almost without calls of our own: two million fills an hour pass here.
-    def _add_fills(self, fills: Iterator[tuple[str, DayFill]]) -> None:
-        """The two legs of a trade stand side by side and share price and size.
-
-        Raises _OutOfRange at a fill with NaN and the like, which is in no sum."""
-        number, housekeeping, hip3, no_perp = Decimal, HOUSEKEEPING_DIRS, _HIP3, _NO_PERP
-        main, kind = self.quotes[MAIN_QUOTE], no_perp
-        last_coin = px_text = sz_text = ""
-        price = size = notional = number(0)
-        pair = None
-        try:
-            for pair in fills:
-                user, fill = pair
-                coin = fill.coin
-                if coin != last_coin:
-                    last_coin, kind = coin, kind_of(coin)
-                sums = main if kind is not hip3 else self._sums_in(fill.fee_token)
-                total = sums.get(user)
-                if total is None:
-                    total = sums[user] = _Sum()
-                if kind is no_perp or fill.dir in housekeeping:
-                    total.other_fills += 1
-                    continue
-                if fill.sz != sz_text or fill.px != px_text:
-                    sz_text = ""  # not the numbers of this text until they are checked
-                    price, size = number(fill.px), number(fill.sz)
-                    notional = price * size
-                    if not -_HIGHEST < notional < _HIGHEST:
-                        raise Overflow
-                    px_text, sz_text = fill.px, fill.sz
-                volume, pnl = total.volume + notional, total.pnl
-                if fill.closed_pnl != "0.0":
-                    pnl += number(fill.closed_pnl)
-                    if not -_HIGHEST < pnl < _HIGHEST:
-                        raise Overflow
-                before = number(fill.start_position)
-                after = abs(before + size if fill.side == "B" else before - size)
-                before = abs(before)
-                position = (after if after > before else before) * price
-                if position >= total.largest and (
-                    position > total.largest or coin < total.largest_market
-                ):
-                    if position > _HIGHEST:
-                        raise Overflow
-                    total.largest, total.largest_market = position, coin
-                total.fills += 1
-                total.volume, total.pnl = volume, pnl
-        except ArithmeticError as error:
-            raise _OutOfRange(pair) from error
-
-    def _sums_in(self, quote: str) -> dict[str, _Sum]:
-        return self.quotes.setdefault(quote, {})
-
-
-class Position(msgspec.Struct, frozen=True, gc=False):
-    """One position of the account at that moment; `szi` is signed."""
-
-    coin: str
-    szi: str
-
-
-class Delta(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The ledger's account of a liquidation: all positions of the account, valued at mark."""
-
-    type: str
-    liquidated_ntl_pos: Decimal
-    account_value: Decimal
-    leverage_type: str
-    liquidated_positions: list[Position]
-
-
-class Update(msgspec.Struct, frozen=True, gc=False):
-    """A ledger update: whose it is and what changed."""
-
-    users: list[str]
-    delta: Delta
-
-
-class Inner(msgspec.Struct, frozen=True, gc=False):
-    """The body of an event that is a ledger update."""
-
-    ledger_update: Update = msgspec.field(name="LedgerUpdate")
-
-
-class LedgerEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event of misc_events that is a liquidation."""
-
-    time: str | int
-    hash: str
-    inner: Inner
-
-
-_LEDGER_EVENT = msgspec.json.Decoder(LedgerEvent)
-
-
-def ledger_liquidations(
-    line: BlockLine,
-) -> Iterator[tuple[RawEvent, LedgerLiquidation | Undecoded]]:
-    """The ledger updates of a block that speak of a liquidation, each with its bytes."""
-    for body in _EVENTS.decode(line.events):
-        if NEEDLE not in bytes(body):
-            continue
-        yield _ledger_liquidation(bytes(body), line)
-
-
-def _ledger_liquidation(
-    body: bytes, line: BlockLine
-) -> tuple[RawEvent, LedgerLiquidation | Undecoded]:
-    try:
-        event = _LEDGER_EVENT.decode(body)
-        users, delta = event.inner.ledger_update.users, event.inner.ledger_update.delta
-        if delta.type != "liquidation" or len(users) != 1:
-            raise msgspec.ValidationError(f"{delta.type} of {len(users)} users")
-    except msgspec.MsgspecError as error:
-        raw = _raw(f"ledger/{_digest(body)}", body, line)
-        return raw, _undecoded(raw, f"unknown shape of a ledger update: {error}")
-    account, tx_hash = users[0].lower(), event.hash.lower()
-    # One action can take several isolated positions of an account, each with its own update.
-    coins = ",".join(sorted(position.coin for position in delta.liquidated_positions))
-    raw = _raw(f"ledger/{tx_hash}/{account}/{coins}", body, line)
-    return raw, LedgerLiquidation(
-        SPEC.name, raw.event_key, account, tx_hash, raw.block_number, raw.block_at,
-        delta.account_value, delta.leverage_type.lower(), delta.liquidated_ntl_pos,
-        msgspec.json.encode(delta.liquidated_positions).decode(),
-    )  # fmt: skip
