@@ -6,6 +6,10 @@ from datetime import UTC, datetime, timedelta
 # "Liquidated Cross Long", "Partial Borrow Liquidation".
 NEEDLE = b"iquidat"
 
+# Lines at either end of a file that are parsed although the needle is not in them, to notice a
+# form of the mark that hides from it.
+SAMPLE_LINES = 1000
+
 
 def utc(text: str) -> datetime:
     """The node's ISO time, nine fraction digits and no zone, cut to microseconds."""

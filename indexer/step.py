@@ -7,6 +7,7 @@ from decimal import localcontext
 import msgspec
 
 from indexer.errors import Conflict, SourceFault
+from indexer.hyperliquid_format import SAMPLE_LINES
 from indexer.model import (
     EXACT,
     AccountDay,
@@ -27,8 +28,6 @@ from indexer.venues.hyperliquid_ledger import ledger_liquidations
 FULL_EVENTS = 20_000
 FULL_ACCOUNTS = 50_000
 FULL_BLOCKS = 1_000_000
-# Lines at the start of a file that are parsed although the needle is not in them.
-SAMPLE_LINES = 1000
 
 
 class Unreadable(SourceFault):

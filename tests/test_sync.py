@@ -261,6 +261,24 @@ def test_a_lost_leg_is_made_up_for_by_the_other_and_filled_in_later(
     assert "now has" in str(tally.faults[0])
 
 
+@pytest.mark.parametrize("first", ["liquidated", "counterparty"])
+def test_legs_that_come_one_by_one_make_the_row_of_both(
+    connection: Connection, other: Connection, sim: Simulation, tmp_path: Path, first: str
+) -> None:
+    second = "liquidated" if first == "counterparty" else "counterparty"
+    whole = block_lines(sim, tmp_path)
+    write(tmp_path / "node_fills_by_block_whole", whole)
+    sync.backfill(connection, str(tmp_path / "node_fills_by_block_whole"), with_accounts=False)
+
+    for lost in (second, first):
+        path = tmp_path / f"node_fills_by_block_without_{lost}"
+        write(path, [without_leg(line, lost) for line in whole])
+        sync.backfill(other, str(path), with_accounts=False)
+
+    assert rows(other, LIQUIDATIONS) == rows(connection, LIQUIDATIONS)
+    assert rows(other, "SELECT DISTINCT legs_seen FROM ledger.liquidation") == [("both",)]
+
+
 # What a row must say whichever of its legs was lost.
 MIRRORED = """
     SELECT event_key, account, block_at, tx_hash, market, dex, side, size, price, notional,

@@ -12,10 +12,9 @@ from typing import Annotated, NamedTuple
 import msgspec
 
 from indexer.errors import SourceFault
-from indexer.hyperliquid_format import NEEDLE, block_in_hash, utc, utc_of_ms
+from indexer.hyperliquid_format import NEEDLE, SAMPLE_LINES, block_in_hash, utc, utc_of_ms
 from indexer.model import BlockLine, CoveredBlocks, Stretch
 
-SAMPLE_LINES = 1000
 # An envelope is some 120 bytes up to `events`.
 _HEAD_BYTES = 240
 _NUMBER = b'"block_number":'
