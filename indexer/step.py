@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from decimal import localcontext
+from itertools import takewhile
 
 import msgspec
 
@@ -91,34 +92,27 @@ class Step:
         """Take blocks of fills. Raises Unreadable at a line that cannot be opened, after the
         lines before it were taken; NeedleLied when the prefilter must not be trusted."""
         facts: tuple[Facts, ...] = ("liquidations",)
-        new_days = Heights()
+        new_days: list[CoveredBlocks] = []
         if self._with_accounts:
             facts = ("liquidations", "account_days")
-            for blocks in stretch.covered:
-                for part in not_yet(blocks, self._known["account_days"]):
-                    new_days.add(part.block_from, part.block_to)
+            known = self._known["account_days"]
+            new_days = [part for blocks in stretch.covered for part in not_yet(blocks, known)]
         for line in stretch.sample:
             _check_needle(line)
-
-        def has_mark(line: BlockLine) -> bool:
-            return line.has_needle or not trust_needle
-
         lines = stretch.lines
-        unreadable = (
-            i for i, line in enumerate(lines) if has_mark(line) and venue.unreadable(line)
-        )
-        end = next(unreadable, len(lines))
-        days = [line for line in lines[:end] if line.block_number in new_days and not line.is_again]
+        marked = [line for line in lines if line.has_needle] if trust_needle else lines
+        broken = next((line for line in marked if venue.unreadable(line)), None)
+        end = len(lines) if broken is None else lines.index(broken)
         try:
             with localcontext(EXACT):
-                for raw, undecoded in self._days.add(days):
+                for raw, undecoded in self._days.add(_of_blocks(lines[:end], new_days)):
                     self._keep(raw, undecoded)
         except UnreadableEvents as error:
             end = lines.index(error.line)
-        for line in lines[:end]:
-            if has_mark(line):
-                self._take_legs(line, trust_needle=trust_needle)
-            elif line.line <= SAMPLE_LINES:
+        for line in marked if end == len(lines) else [m for m in marked if m in lines[:end]]:
+            self._take_legs(line, trust_needle=trust_needle)
+        if trust_needle:
+            for line in takewhile(_is_sampled, lines[:end]):
                 _check_needle(line)
         self._cover_up_to(end, facts, stretch)
 
@@ -189,6 +183,22 @@ def contradiction(raw: RawEvent, stored_at: str) -> Conflict:
         f"{raw.source}:{raw.line}: block {raw.block_number}: {raw.event_key} says other than the"
         f" same event read from {stored_at}; the first stays"
     )
+
+
+def _is_sampled(line: BlockLine) -> bool:
+    return line.line <= SAMPLE_LINES
+
+
+def _of_blocks(lines: Sequence[BlockLine], blocks: Sequence[CoveredBlocks]) -> Sequence[BlockLine]:
+    """The lines of some blocks, without those that a restarted node wrote again."""
+    if not lines or not blocks:
+        return ()
+    low, high = blocks[0].block_from, blocks[0].block_to
+    first, last = lines[0].block_number, lines[-1].block_number
+    if len(blocks) == 1 and first is not None and last is not None and low <= first <= last < high:
+        return [line for line in lines if not line.is_again]
+    heights = Heights((part.block_from, part.block_to) for part in blocks)
+    return [line for line in lines if line.block_number in heights and not line.is_again]
 
 
 def _check_needle(line: BlockLine) -> None:

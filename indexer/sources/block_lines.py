@@ -20,7 +20,7 @@ _HEAD_BYTES = 240
 _NUMBER = b'"block_number":'
 _TIME = b'"block_time":"'
 _TIME_BYTES = len("2025-10-27T16:59:59.797563798") + len('",')
-_BRACKET, _BRACE = b"]}"
+_COLON, _OPEN, _BRACKET, _BRACE = b":[]}"
 _EVENTS = b'"events":'
 _Q = NEEDLE.index(b"q")
 _FALSE_HITS = 64
@@ -151,8 +151,10 @@ class ByBlock:
             except ValueError:
                 break
             line += 1
-            events = text[at + offset + len(head) - 1 : end - 1]
-            keep(BlockLine(expected, block_at, events, False, source, line))
+            # an empty block, `:[]}`, has nothing for a decoder
+            if text[end - 3] != _OPEN or text[end - 4] != _COLON:
+                events = text[at + offset + len(head) - 1 : end - 1]
+                keep(BlockLine(expected, block_at, events, False, source, line))
             expected += 1
             last, at = at, end + 1
         if expected > first:
