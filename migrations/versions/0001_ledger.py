@@ -236,7 +236,7 @@ COLUMN_COMMENTS = {
         "day": "UTC day of the block times.",
         "fills": "Number of perp fills.",
         "other_fills": "Number of fills that are no perp trade: spot, outcome tokens, housekeeping."
-        " Counted on the row of the main quote token.",
+        " Spot and outcome tokens count on the row of the main dex's quote token.",
         "volume": "Sum of price times size over the account's perp fills, in the quote token.",
         "realised_pnl": "Sum of the realised profit or loss before fees, in the quote token.",
         "largest_position": "Largest notional of a position before or after a fill, at its price.",
