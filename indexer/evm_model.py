@@ -6,7 +6,7 @@ asset beside them. An argument is named as in the ABI, inside a tuple with a dot
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import msgspec
 
@@ -43,6 +43,68 @@ class Log(msgspec.Struct, frozen=True, gc=False):
     def event_key(self) -> str:
         """The same whenever and from wherever the log is read again."""
         return f"{self.tx_hash}/{self.log_index}"
+
+
+class BlockRef(msgspec.Struct, frozen=True, gc=False):
+    """Enough of a block to see a reorg; `time` is in seconds since 1970, hashes are lower-case."""
+
+    chain: str
+    number: int
+    hash: str
+    parent_hash: str
+    time: int
+
+
+class LogFilter(NamedTuple):
+    """Which logs: of these emitters (None: of anybody) with one of these first topics.
+
+    All in lower case; both must not be empty, since a node reads that as "everything"."""
+
+    addresses: frozenset[str] | None
+    topics0: frozenset[str]
+
+    @property
+    def terms(self) -> int:
+        """The length of its longer list."""
+        return max(len(self.addresses or ()), len(self.topics0))
+
+    def parts(self, terms: int) -> "list[LogFilter]":
+        """Filters with at most so many addresses and topics each; together they are this one."""
+        return [
+            LogFilter(addresses, topics0)
+            for addresses in _cut(self.addresses, terms)
+            for topics0 in _cut(self.topics0, terms)
+            if topics0
+        ]
+
+    def wants(self, log: Log) -> bool:
+        """Whether a log is one of these."""
+        return (
+            (self.addresses is None or log.address in self.addresses)
+            and bool(log.topics)
+            and log.topics[0] in self.topics0
+        )
+
+
+def _cut(words: frozenset[str] | None, size: int) -> list[Any]:
+    if words is None:
+        return [None]
+    ordered = sorted(words)
+    return [frozenset(ordered[at : at + size]) for at in range(0, len(ordered), size)]
+
+
+class EthCall(msgspec.Struct, frozen=True):
+    """A contract to ask and what, both lower-case `0x` text."""
+
+    to: str
+    data: str
+
+
+class CallResult(msgspec.Struct, frozen=True):
+    """What the contract returned, or that it reverted; what is no contract returns nothing."""
+
+    is_ok: bool
+    data: bytes
 
 
 FactKey = tuple[str, str, str]

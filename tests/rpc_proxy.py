@@ -16,6 +16,7 @@ import msgspec
 import rlp
 from eth_hash.auto import keccak
 
+from indexer.evm_model import BlockRef, LogFilter
 from indexer.sources import wire
 from indexer.sources.rpc import Clock
 
@@ -24,7 +25,7 @@ POOL = "0x" + "aa" * 20
 OTHER_POOL = "0x" + "bb" * 20
 TOPIC = "0x" + "11" * 32
 OTHER_TOPIC = "0x" + "22" * 32
-WANTED = wire.LogFilter(frozenset({POOL}), frozenset({TOPIC}))
+WANTED = LogFilter(frozenset({POOL}), frozenset({TOPIC}))
 Json = Any
 Edit = Callable[[Json], Json]
 
@@ -153,7 +154,7 @@ class Chain:
             other._add(number, logs(number), fork=1)
         return other
 
-    def ref(self, number: int) -> wire.BlockRef:
+    def ref(self, number: int) -> BlockRef:
         """A block as a noun of ours."""
         return msgspec.convert(self.blocks[number], wire.Header).ref("anvil")
 

@@ -9,13 +9,12 @@ import pytest
 from eth_abi.abi import decode, encode
 
 from indexer.errors import SourceFault
+from indexer.evm_model import CallResult, EthCall, LogFilter
 from indexer.sources import multicall, wire
 from indexer.sources.chains import BY_NAME, CHAINS, MULTICALL3, ChainProfile, profile_of
 from indexer.sources.endpoints import BlockUnknown, NoAnswer, NotServed, Width
 from indexer.sources.evm import EvmSource
-from indexer.sources.multicall import CallResult, EthCall
 from indexer.sources.refusals import Refusal
-from indexer.sources.wire import LogFilter
 from tests.rpc_proxy import (
     OTHER_POOL,
     OTHER_TOPIC,

@@ -11,12 +11,12 @@ from web3 import Web3
 from web3.exceptions import Web3RPCError
 
 from indexer.errors import ConfigError
+from indexer.evm_model import BlockRef
 from indexer.sources import refusals, rpc
 from indexer.sources.chains import BY_NAME
 from indexer.sources.endpoints import BlockUnknown, Budget, Endpoints, NoAnswer, NotServed
 from indexer.sources.evm import EvmSource
 from indexer.sources.rpc import CheckedProvider, Clock
-from indexer.sources.wire import BlockRef
 from tests.rpc_proxy import WANTED, Chain, FakeClock, Http, Node, plays
 
 ANVIL = BY_NAME["anvil"]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from indexer.errors import SourceFault
-from indexer.evm_model import Log
+from indexer.evm_model import BlockRef, CallResult, EthCall, Log, LogFilter
 from indexer.sources import multicall
 from indexer.sources.chains import MULTICALL3, ChainProfile
 from indexer.sources.endpoints import (
@@ -25,7 +25,6 @@ from indexer.sources.endpoints import (
     NotServed,
     Patience,
 )
-from indexer.sources.multicall import CallResult, EthCall
 from indexer.sources.refusals import Refusal
 from indexer.sources.rpc import (
     Call,
@@ -47,9 +46,7 @@ from indexer.sources.wire import (
     RECEIPT,
     RECEIPTS,
     TEXT,
-    BlockRef,
     Header,
-    LogFilter,
     Logs,
     WireLog,
     WireReceipt,

@@ -5,28 +5,14 @@ returns ((bool success, bytes returnData)[])."""
 
 from collections.abc import Sequence
 
-import msgspec
 from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
 from eth_hash.auto import keccak
 
+from indexer.evm_model import CallResult, EthCall
 from indexer.sources.rpc import Untrue
 
 _SELECTOR = keccak(b"aggregate3((address,bool,bytes)[])")[:4]
-
-
-class EthCall(msgspec.Struct, frozen=True):
-    """A contract to ask and what, both lower-case `0x` text."""
-
-    to: str
-    data: str
-
-
-class CallResult(msgspec.Struct, frozen=True):
-    """What the contract returned, or that it reverted; what is no contract returns nothing."""
-
-    is_ok: bool
-    data: bytes
 
 
 REVERTED = CallResult(is_ok=False, data=b"")

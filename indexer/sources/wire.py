@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import Annotated, Any, NamedTuple, TypeVar, cast
+from typing import Annotated, NamedTuple, TypeVar, cast
 
 import msgspec
 import rlp  # type: ignore[import-untyped]  # it carries no types
 from eth_hash.auto import keccak
 
-from indexer.evm_model import Log
+from indexer.evm_model import BlockRef, Log, LogFilter
 from indexer.sources.rpc import Missing, Untrue, is_null
 
 MOST_INDEX = 1 << 24  # a block with 16 million logs does not exist; 0xfffffff7 is an underflow
@@ -25,54 +25,6 @@ EMPTY_ROOT = (
 T = TypeVar("T")
 Quantity = str | int
 Hash = Annotated[str, msgspec.Meta(pattern="^0[xX][0-9a-fA-F]{64}$")]
-
-
-class BlockRef(msgspec.Struct, frozen=True, gc=False):
-    """Enough of a block to see a reorg; `time` is in seconds since 1970, hashes are lower-case."""
-
-    chain: str
-    number: int
-    hash: str
-    parent_hash: str
-    time: int
-
-
-class LogFilter(NamedTuple):
-    """Which logs: of these emitters (None: of anybody) with one of these first topics.
-
-    All in lower case; both must not be empty, since a node reads that as "everything"."""
-
-    addresses: frozenset[str] | None
-    topics0: frozenset[str]
-
-    @property
-    def terms(self) -> int:
-        """The length of its longer list."""
-        return max(len(self.addresses or ()), len(self.topics0))
-
-    def parts(self, terms: int) -> "list[LogFilter]":
-        """Filters with at most so many addresses and topics each; together they are this one."""
-        return [
-            LogFilter(addresses, topics0)
-            for addresses in _cut(self.addresses, terms)
-            for topics0 in _cut(self.topics0, terms)
-            if topics0
-        ]
-
-    def wants(self, log: Log) -> bool:
-        """Whether a log is one of these."""
-        return (
-            (self.addresses is None or log.address in self.addresses)
-            and bool(log.topics)
-            and log.topics[0] in self.topics0
-        )
-
-
-def _cut(words: frozenset[str] | None, size: int) -> list[Any]:
-    if words is None:
-        return [None]
-    ordered = sorted(words)
-    return [frozenset(ordered[at : at + size]) for at in range(0, len(ordered), size)]
 
 
 class Header(msgspec.Struct, rename="camel", gc=False):
