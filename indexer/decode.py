@@ -5,6 +5,7 @@ first topic, the number of topics, the length, the padding of every address and 
 boolean is 0 or 1, and cuts out the arguments. Only data with a dynamic type goes through eth_abi.
 """
 
+import hashlib
 import re
 from collections import ChainMap, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -442,6 +443,27 @@ class Decoder:
         if topic in self._liquidations:
             return Quarantined(log, self._looks_like.get((topic, len(log.topics)), ()))
         return None
+
+    def venue_of(self, log: Log, facts: Facts) -> str | None:
+        """Whose event it is; None for other people's, and for events that we do not read."""
+        place = self._places.get((log.chain, log.address)) or self._proved(log, facts)
+        if place is None or not log.topics or log.topics[0] not in place.events.topics:
+            return None
+        return place.venue
+
+    def since(self, venue: str) -> int:
+        """The first block worth reading: 0 where one of its deployments does not say."""
+        protocol, _, chain = venue.partition(".")
+        firsts = [
+            one.since_block or 0
+            for one in self.spec_of(venue).deployments
+            if (one.name, one.chain) == (protocol, chain)
+        ]
+        return min(firsts, default=0)
+
+    def filter_hash(self, venue: str) -> str:
+        """What tells one set of events that are asked for from another."""
+        return hashlib.sha256(" ".join(self.topics(venue)).encode()).hexdigest()[:16]
 
     def _proved(self, log: Log, facts: Facts) -> _Place | None:
         role = facts.get((log.chain, EMITTER_FACT, log.address))

@@ -4,7 +4,8 @@ IndexerError          one line for the user, exit code 1
 ├── ConfigError       a setting, an option or the machine is wrong; stop at the start
 ├── SourceFault       a source breaks off or contradicts itself: keep what came before
 ├── Conflict          the same event was published twice with different content
-└── Fenced            another writer covered these blocks first; nothing of ours was written
+├── Fenced            another writer covered these blocks first; nothing of ours was written
+└── FinalityViolated  a chain replaced blocks that it had called final; a human must look
 """
 
 
@@ -31,3 +32,7 @@ class Conflict(IndexerError):
 
 class Fenced(IndexerError):
     """Another process committed these blocks while we read them."""
+
+
+class FinalityViolated(IndexerError):
+    """A reorg reaches below what was final: the chain is not followed any further."""

@@ -5,8 +5,8 @@ asset beside them. An argument is named as in the ABI, inside a tuple with a dot
 `marketParams.loanToken`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -24,6 +24,7 @@ Value = str | int | bool | tuple[object, ...]
 EMITTER = "@emitter"  # in the place of an argument: the address that emitted the log
 EMITTER_FACT = "emitter"  # (chain, "emitter", address) -> "protocol/role", proved by a factory
 RECEIPT_FACT = "receipt"  # never in a Facts mapping: given as `is_whole`
+NOBODY = "0x" + 40 * "0"  # the zero address
 NATIVE = "0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"  # the chain's coin, as Aave v1 writes it
 
 
@@ -93,6 +94,41 @@ def _cut(words: frozenset[str] | None, size: int) -> list[Any]:
     return [frozenset(ordered[at : at + size]) for at in range(0, len(ordered), size)]
 
 
+# How we know that no log is missing.
+Proof = Literal["negative_bloom", "receipts", "second_endpoint", "unverified"]
+
+
+class LogRange(msgspec.Struct, frozen=True):
+    """All wanted logs of blocks `block_from` up to, not including, `block_to`, in order.
+
+    `times` are the verified times of the blocks with logs, by number. `first` and `last` are the
+    blocks at both ends. `proof` says how we know that none is missing, `endpoint` who gave them.
+    `whole` has all logs of those transactions whose receipts were read on the way, by hash.
+    """
+
+    block_from: int
+    block_to: int
+    logs: tuple[Log, ...]
+    times: dict[int, int]
+    first: BlockRef
+    last: BlockRef
+    proof: Proof
+    endpoint: str
+    whole: dict[str, tuple[Log, ...]] = {}
+
+
+class Position(msgspec.Struct, frozen=True, gc=False):
+    """How far a chain is followed: everything below `next_block`, whose parent has `tip_hash`.
+
+    `epoch` rises with every process that takes over; a commit compares and sets all of it."""
+
+    chain: str
+    next_block: int
+    tip_hash: str
+    finalized_block: int
+    epoch: int
+
+
 class EthCall(msgspec.Struct, frozen=True):
     """A contract to ask and what, both lower-case `0x` text."""
 
@@ -105,6 +141,11 @@ class CallResult(msgspec.Struct, frozen=True):
 
     is_ok: bool
     data: bytes
+
+
+R = TypeVar("R")
+# Yields calls, is sent their results in the same order, and returns what it made of them.
+Dialogue = Generator[Sequence[EthCall], Sequence[CallResult], R]
 
 
 FactKey = tuple[str, str, str]
@@ -135,6 +176,10 @@ class MissingFact(msgspec.Struct, frozen=True, gc=False):
 
     def __str__(self) -> str:
         return f"waits for {self.fact} of {self.subject}"
+
+    def told(self, value: str | None) -> Fact:
+        """The fact, once its value is known; None where there is none."""
+        return Fact(self.chain, self.fact, self.subject, value)
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -214,6 +259,12 @@ class Deployment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     since_block: int | None
     source: str
     label: str | None = None
+
+
+# What the chain says of facts. Without a fact for what was asked it could not tell: ask again.
+Inquiry = Dialogue[tuple[Fact, ...]]
+# How to ask for a missing fact, given where the protocol is deployed on its chain.
+Ask = Callable[[MissingFact, Sequence[Deployment]], Inquiry]
 
 
 class Leg(msgspec.Struct, frozen=True, gc=False):
@@ -332,9 +383,28 @@ Decoded = LendingLiquidation | Sibling | Learnt | UndecodedLog | Quarantined
 Join = Callable[[Sequence[Joinable], Facts], Iterable[LendingLiquidation | UndecodedLog]]
 
 
+class ShareRate(msgspec.Struct, frozen=True, gc=False):
+    """At the end of a block `shares_raw` of `asset` are worth `assets_raw` of `underlying`.
+
+    `underlying` is None where the asset itself names none, as cETH; a fact may know better."""
+
+    chain: str
+    asset: str
+    block_number: int
+    underlying: str | None
+    shares_raw: int
+    assets_raw: int
+
+
+# How to ask what the shares of a protocol are worth: chain, asset and block, at whose end to ask.
+ShareRateOf = Callable[[str, str, int], Dialogue[ShareRate | None]]
+
+
 class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A protocol, whole. `contracts` are by role; `bystander` is an interface anybody may have,
-    whose logs the join wants to see; with `needs_receipt` a row is wrong without them."""
+    whose logs the join wants to see; with `needs_receipt` a row is wrong without them. `asks` are
+    by fact; that of EMITTER_FACT tells "NAME/role" as a FactMap's `proves` does, with the name of
+    the deployment that vouches."""
 
     name: str
     kind: Kind
@@ -346,3 +416,5 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     needs_receipt: bool = False
     join: Join | None = None
     facts: tuple[Fact, ...] = ()
+    asks: dict[str, Ask] = {}
+    share_rate: ShareRateOf | None = None

@@ -1,10 +1,13 @@
-"""What is left to do, from coverage alone. Pure."""
+"""What is left to do, from headers and coverage alone. Pure."""
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 
+from indexer.evm_model import BlockRef, Position
 from indexer.model import CoveredBlocks
 
 
@@ -47,6 +50,17 @@ class Heights:
                 break
             if end > low:
                 parts.append((max(start, low), min(end, high)))
+        return parts
+
+    def missing(self, low: int, high: int) -> list[tuple[int, int]]:
+        """The parts of `low` to `high` that are not in the set."""
+        parts = []
+        for start, end in self.overlaps(low, high):
+            if low < start:
+                parts.append((low, start))
+            low = end
+        if low < high:
+            parts.append((low, high))
         return parts
 
     def add(self, low: int, high: int) -> None:
@@ -96,3 +110,64 @@ def after(blocks: CoveredBlocks, height: int) -> CoveredBlocks | None:
     if blocks.block_to <= height + 1:
         return None
     return msgspec.structs.replace(blocks, block_from=max(blocks.block_from, height + 1))
+
+
+class Piece(NamedTuple):
+    """Blocks that the same venues want, end excluded."""
+
+    block_from: int
+    block_to: int
+    venues: tuple[str, ...]
+
+
+def pieces(wanted: Mapping[str, Sequence[tuple[int, int]]]) -> list[Piece]:
+    """What several venues want, cut where one begins or ends, so that each piece is one read."""
+    sets = {venue: Heights.joined(ranges) for venue, ranges in wanted.items()}
+    ends = {end for ranges in wanted.values() for low_high in ranges for end in low_high}
+    cuts = sorted(ends)
+    found: list[Piece] = []
+    for low, high in pairwise(cuts):
+        venues = tuple(sorted(venue for venue, heights in sets.items() if low in heights))
+        if venues:
+            found.append(Piece(low, high, venues))
+    return found
+
+
+class AdvanceRange(NamedTuple):
+    """Read final blocks, end excluded."""
+
+    block_from: int
+    block_to: int
+
+
+class AdvanceBlock(NamedTuple):
+    """Read one block by its hash: it is the child of our tip."""
+
+    block: BlockRef
+
+
+class LookBack(NamedTuple):
+    """The chain has replaced blocks that we hold: find the last that both share."""
+
+    why: str
+
+
+class Wait(NamedTuple):
+    """There is nothing to read yet."""
+
+
+def plan(
+    at: Position, head: BlockRef, finalized: int, child: BlockRef | None
+) -> AdvanceRange | AdvanceBlock | LookBack | Wait:
+    """The next step at the head; `child` is the block at our next height, where there is one.
+
+    A lower head is never a reorg: an endpoint may lag behind what another has shown us."""
+    if at.next_block <= finalized:
+        return AdvanceRange(at.next_block, finalized + 1)
+    if child is not None:
+        if child.parent_hash == at.tip_hash:
+            return AdvanceBlock(child)
+        return LookBack(f"block {child.number} {child.hash} is no child of {at.tip_hash}")
+    if head.number == at.next_block - 1 and head.hash != at.tip_hash:
+        return LookBack(f"the head {head.number} is {head.hash}, not {at.tip_hash}")
+    return Wait()

@@ -3,6 +3,9 @@
 DATABASE_URL       use this PostgreSQL (14 or newer) instead of the embedded one
 INDEXER_DATA_DIR   where the embedded PostgreSQL keeps its data
 INDEXER_PG_BIN     bin folder of the PostgreSQL programs to run as the embedded server
+INDEXER_DEPLOYMENTS a JSON file with further deployments of protocols, see docs/chains.md
+RPC_<CHAIN>        endpoints of a chain, separated by commas: http(s):// to read, ws(s):// to be
+                   told of new blocks; in capitals, with _ for -, as RPC_ZKSYNC_ERA
 AWS_*              read by boto3 for s3:// addresses
 """
 
@@ -14,6 +17,8 @@ from pathlib import Path
 from indexer.errors import ConfigError
 from indexer.store.server import default_data_dir
 
+_NAMES = ("DATABASE_URL", "INDEXER_DATA_DIR", "INDEXER_PG_BIN", "INDEXER_DEPLOYMENTS")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -22,23 +27,39 @@ class Settings:
     database_url: str | None
     data_dir: Path
     pg_bin: Path | None
+    deployments: Path | None
+    rpc: Mapping[str, tuple[str, ...]]
 
     def __repr__(self) -> str:
         return f"Settings(embedded={self.database_url is None})"
+
+    def endpoints(self, chain: str) -> tuple[str, ...]:
+        """The addresses given for a chain; raises ConfigError when there are none."""
+        name = f"RPC_{chain.upper().replace('-', '_')}"
+        if name not in self.rpc:
+            raise ConfigError(f"{chain}: no endpoint; set {name} to one or more, comma separated")
+        return self.rpc[name]
 
 
 def read(environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings from environment variables. Raises ConfigError for one that is set but empty:
     an empty DATABASE_URL must not send anybody's data to another database in silence."""
-    for name in ("DATABASE_URL", "INDEXER_DATA_DIR", "INDEXER_PG_BIN"):
-        if name in environment and not environment[name].strip():
+    for name, value in environment.items():
+        if (name in _NAMES or name.startswith("RPC_")) and not value.strip():
             raise ConfigError(f"{name} is set but empty: give it a value or unset it")
     data_dir = environment.get("INDEXER_DATA_DIR")
     pg_bin = environment.get("INDEXER_PG_BIN")
+    deployments = environment.get("INDEXER_DEPLOYMENTS")
     return Settings(
         database_url=environment.get("DATABASE_URL"),
         data_dir=Path(data_dir) if data_dir else default_data_dir(),
         pg_bin=Path(pg_bin) if pg_bin else None,
+        deployments=Path(deployments) if deployments else None,
+        rpc={
+            name: tuple(url.strip() for url in value.split(",") if url.strip())
+            for name, value in environment.items()
+            if name.startswith("RPC_")
+        },
     )
 
 

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "indexer"
 
 PURE = {
     *("errors", "model", "evm_model", "hyperliquid_format", "plan", "step", "decode", "venues"),
-    "labels",
+    *("labels", "abi_calls", "inquiry", "tokens", "chain_step"),
 }
 
 # A file or folder of indexer/ and the others that it may import. A new one wants a row here.
@@ -20,18 +20,23 @@ MAY_IMPORT = {
     "hyperliquid_format": set(),
     "model": {"errors"},
     "evm_model": set(),
-    "plan": {"errors", "model"},
+    "plan": {"errors", "model", "evm_model"},
     "labels": {"errors", "model"},
-    "venues": {"errors", "model", "evm_model", "hyperliquid_format"},
+    "abi_calls": {"evm_model"},
+    "inquiry": {"evm_model"},
+    "tokens": {"evm_model", "abi_calls"},
+    "venues": {"errors", "model", "evm_model", "hyperliquid_format", "abi_calls"},
     "decode": {"evm_model", "resources"},
     "step": {"errors", "model", "hyperliquid_format", "plan", "venues"},
+    "chain_step": {"evm_model", "decode"},
     "sources": {"errors", "model", "evm_model", "hyperliquid_format"},
     "resources": set(),
-    "store": {"errors", "model", "resources"},
+    "store": {"errors", "model", "evm_model", "resources", "tokens"},
     "settings": {"errors", "store"},
     "sync": (PURE | {"sources", "store"}) - {"labels"},
+    "chain": (PURE | {"sources", "store"}) - {"labels"},
     "report": {"errors", "model", "store"},
-    "cli": PURE | {"resources", "settings", "sources", "store", "sync", "report"},
+    "cli": PURE | {"resources", "settings", "sources", "store", "sync", "report", "chain"},
     "__main__": {"cli"},
 }
 

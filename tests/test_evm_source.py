@@ -816,5 +816,5 @@ def test_each_chain_is_there_once() -> None:
 
 
 def test_an_unknown_chain_takes_nothing_on_trust() -> None:
-    profile = profile_of("katana", 747474)
+    profile = profile_of("katana")
     assert (profile.bloom_is_complete, profile.depth) == (False, 256)

@@ -17,12 +17,17 @@ from indexer import decode
 from indexer.decode import AbiEvent, Argument, Decoder, Layout, load_abi
 from indexer.evm_model import (
     EMITTER_FACT,
+    Arg,
     Contract,
     Deployment,
+    EventMap,
+    EventUse,
+    FactMap,
     Facts,
     Learnt,
     LendingLiquidation,
     Log,
+    Lookup,
     ProtocolSpec,
     Quarantined,
     Sibling,
@@ -369,6 +374,46 @@ def test_there_is_a_golden_case_for_every_event(spec: ProtocolSpec) -> None:
 
     assert {event for c in contracts for event in events_of(c)} - published == set()
     assert any("LendingLiquidation" in outcome for case in cases for outcome in case.outcomes)
+
+
+def uses(spec: ProtocolSpec) -> list[EventUse]:
+    return [use for contract in spec.contracts.values() for use in contract.events.values()]
+
+
+def looked_up(arg: Arg | None) -> set[str]:
+    """The facts that an argument of a row waits for."""
+    if not isinstance(arg, Lookup):
+        return set()
+    return {arg.fact}.union(*map(looked_up, arg.of))
+
+
+def awaited(use: EventMap) -> set[str]:
+    assets = [leg[0] for leg in (use.repaid, use.seized) if leg is not None]
+    return set().union(
+        *map(looked_up, [use.account, use.owner, use.liquidator, use.market, *assets])
+    )
+
+
+@each_spec
+def test_every_fact_that_a_row_waits_for_can_be_asked_of_the_chain(spec: ProtocolSpec) -> None:
+    rows = [use for use in uses(spec) if isinstance(use, EventMap)]
+    facts: set[str] = set().union(*map(awaited, rows))
+    # a FactMap may teach them too, but no fact of today comes from logs alone
+    assert spec.asks.keys() - {EMITTER_FACT} == facts
+
+
+@each_spec
+def test_whoever_a_log_can_prove_can_be_proved_by_asking(spec: ProtocolSpec) -> None:
+    proved = {
+        role for use in uses(spec) if isinstance(use, FactMap) for role in use.proves.values()
+    }
+    assert (EMITTER_FACT in spec.asks) == bool(proved)
+
+
+@each_spec
+def test_what_shares_are_worth_can_be_asked_where_collateral_is_shares(spec: ProtocolSpec) -> None:
+    are_shares = [use for use in uses(spec) if isinstance(use, EventMap) and use.seized_is_shares]
+    assert (spec.share_rate is not None) == bool(are_shares)
 
 
 @pytest.mark.parametrize("path", CASES)

@@ -5,13 +5,21 @@ fault in it moves the whole read to another endpoint. What leaves this module is
 an error of the family in `endpoints`; an unknown answer is never an empty one.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from indexer.errors import SourceFault
-from indexer.evm_model import BlockRef, CallResult, EthCall, Log, LogFilter
+from indexer.evm_model import (
+    BlockRef,
+    CallResult,
+    EthCall,
+    Log,
+    LogFilter,
+    LogRange,
+    Proof,
+)
 from indexer.sources import multicall
 from indexer.sources.chains import MULTICALL3, ChainProfile
 from indexer.sources.endpoints import (
@@ -62,26 +70,6 @@ from indexer.sources.wire import (
 
 CALLS_AT_ONCE = 100  # in one aggregate3: at 50,000 gas each far below any node's call gas cap
 SETTLED_BLOCKS = 50  # whose receipts are read when two endpoints disagree; more is a sick endpoint
-
-# How we know that no log is missing.
-Proof = Literal["negative_bloom", "receipts", "second_endpoint", "unverified"]
-
-
-class LogRange(msgspec.Struct, frozen=True):
-    """All wanted logs of blocks `block_from` up to, not including, `block_to`, in order.
-
-    `times` are the verified times of the blocks with logs, by number. `first` and `last` are the
-    blocks at both ends. `proof` says how we know that none is missing, `endpoint` who gave them.
-    """
-
-    block_from: int
-    block_to: int
-    logs: tuple[Log, ...]
-    times: dict[int, int]
-    first: BlockRef
-    last: BlockRef
-    proof: Proof
-    endpoint: str
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -335,8 +323,7 @@ class EvmSource:
         try:
             logs = self._halved(endpoint, wanted, block)
         except TooLarge:
-            logs = _wanted_of(self._receipts(endpoint, block), wanted)
-            return self._of_block(endpoint, block, logs, "receipts")
+            return self._by_receipts(endpoint, block, wanted)
         return self._of_block(endpoint, block, logs, "unverified")
 
     def _halved(self, endpoint: Endpoint, wanted: LogFilter, block: BlockRef) -> list[Log]:
@@ -440,12 +427,13 @@ class EvmSource:
                 raise Untrue(f"logs in block {block.number} that its bloom excludes")
             return self._of_block(endpoint, block, logs, "negative_bloom")
         try:
-            truth = _wanted_of(self._receipts(endpoint, block), wanted)
+            receipts = self._receipts(endpoint, block)
         except (Unsupported, TooLarge, TimedOut):
             return self._of_block(endpoint, block, logs, "unverified")
+        truth = _wanted_of(receipts, wanted)
         if not set(map(_identity, logs)) <= set(map(_identity, truth)):
             raise Untrue(f"logs of block {block.number} that no receipt has")
-        return self._of_block(endpoint, block, truth, "receipts")
+        return self._of_block(endpoint, block, truth, "receipts", _whole(receipts, truth))
 
     def _header_and_logs(
         self, endpoint: Endpoint, block: BlockRef, wanted: LogFilter
@@ -483,7 +471,12 @@ class EvmSource:
         )
 
     def _of_block(
-        self, endpoint: Endpoint, block: BlockRef, logs: Sequence[Log], proof: Proof
+        self,
+        endpoint: Endpoint,
+        block: BlockRef,
+        logs: Sequence[Log],
+        proof: Proof,
+        whole: dict[str, tuple[Log, ...]] | None = None,
     ) -> LogRange:
         return LogRange(
             block_from=block.number,
@@ -494,6 +487,7 @@ class EvmSource:
             last=block,
             proof=proof,
             endpoint=endpoint.name,
+            whole=whole or {},
         )
 
     # receipts
@@ -504,6 +498,19 @@ class EvmSource:
         return self.endpoints.ask(
             what, lambda one: self._receipts(one, block), TIP, block=block.number
         )
+
+    def logs_by_receipts(self, block: BlockRef, wanted: LogFilter) -> LogRange:
+        """The wanted logs of a block from its receipts alone: nothing can be left out there."""
+
+        what = f"receipts of block {block.number}"
+        return self.endpoints.ask(
+            what, lambda one: self._by_receipts(one, block, wanted), block=block.number
+        )
+
+    def _by_receipts(self, endpoint: Endpoint, block: BlockRef, wanted: LogFilter) -> LogRange:
+        receipts = self._receipts(endpoint, block)
+        logs = _wanted_of(receipts, wanted)
+        return self._of_block(endpoint, block, logs, "receipts", _whole(receipts, logs))
 
     def _receipts(self, endpoint: Endpoint, block: BlockRef) -> tuple[Receipt, ...]:
         by_hash = Call("eth_getBlockByHash", (block.hash, False))
@@ -541,6 +548,33 @@ class EvmSource:
                 raise Untrue(f"a log of a transaction that is not in block {block.number}")
             by_tx[log.tx_hash].append(log)
         return tuple(_receipt(receipt, by_tx) for receipt in sent)
+
+    def transactions(self, blocks: Mapping[str, str]) -> dict[str, tuple[Log, ...]]:
+        """All logs of transactions, by their hash; `blocks` has the hash of the block of each."""
+        if not blocks:
+            return {}
+        calls = [Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in blocks]
+
+        def ask(endpoint: Endpoint) -> dict[str, tuple[Log, ...]]:
+            raws = endpoint.batch(calls)
+            sent = [read_block(RECEIPT, _kept(raw), "a receipt") for raw in raws]
+            return {
+                tx_hash: self._logs_of_transaction(receipt, tx_hash, blocks[tx_hash])
+                for receipt, tx_hash in zip(sent, blocks, strict=True)
+            }
+
+        return self.endpoints.ask(f"{len(calls)} receipts", ask, TIP)
+
+    def _logs_of_transaction(
+        self, sent: WireReceipt, tx_hash: str, block_hash: str
+    ) -> tuple[Log, ...]:
+        if (sent.transaction_hash.lower(), sent.block_hash.lower()) != (tx_hash, block_hash):
+            raise Untrue("the receipt of another transaction, or of another block")
+        number = quantity(sent.block_number)
+        found = check_logs(sent.logs, self.profile.name, None, number, number + 1)
+        if any(log.tx_hash != tx_hash or log.block_hash != block_hash for log in found.logs):
+            raise Untrue("a receipt with logs of another transaction or block")
+        return tuple(found.logs)
 
     # calls
 
@@ -668,6 +702,12 @@ def _identity(log: Log) -> tuple[object, ...]:
 
 def _wanted_of(receipts: Iterable[Receipt], wanted: LogFilter) -> list[Log]:
     return [log for receipt in receipts for log in receipt.logs if wanted.wants(log)]
+
+
+def _whole(receipts: Iterable[Receipt], logs: Sequence[Log]) -> dict[str, tuple[Log, ...]]:
+    """All logs of the transactions that these logs are of."""
+    wanted = {log.tx_hash for log in logs}
+    return {receipt.tx_hash: receipt.logs for receipt in receipts if receipt.tx_hash in wanted}
 
 
 def _receipt(sent: WireReceipt, by_tx: dict[str, list[Log]]) -> Receipt:

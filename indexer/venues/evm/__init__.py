@@ -1,11 +1,14 @@
 """One protocol a file: its SPEC, and a join where one liquidation is several logs."""
 
 import pkgutil
+import re
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 import msgspec
 
+from indexer.errors import ConfigError
 from indexer.evm_model import Deployment, ProtocolSpec
 
 
@@ -21,3 +24,40 @@ def deployments(name: str) -> tuple[Deployment, ...]:
     """The addresses in `deployments/NAME.json`, each with its source."""
     file = Path(__file__).parent / "deployments" / f"{name}.json"
     return msgspec.json.decode(file.read_bytes(), type=tuple[Deployment, ...])
+
+
+class _Further(msgspec.Struct, forbid_unknown_fields=True):
+    """A deployment in a user's own file: of which protocol, and where."""
+
+    protocol: str
+    chain: str
+    address: str
+    role: str
+    source: str
+    name: str | None = None
+    since_block: int | None = None
+    label: str | None = None
+
+
+def with_deployments(known: Sequence[ProtocolSpec], file: bytes) -> list[ProtocolSpec]:
+    """The protocols with the deployments of a user's file added; raises ConfigError."""
+    try:
+        further = msgspec.json.decode(file, type=list[_Further])
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"not a list of deployments: {error}") from None
+    by_name = {spec.name: spec for spec in known}
+    for one in further:
+        spec = by_name.get(one.protocol)
+        if spec is None:
+            raise ConfigError(f"no protocol {one.protocol!r}; there are {', '.join(by_name)}")
+        if one.role not in spec.contracts:
+            roles = ", ".join(spec.contracts)
+            raise ConfigError(f"{one.protocol} has no role {one.role!r}, only {roles}")
+        if re.fullmatch("0x[0-9a-fA-F]{40}", one.address) is None:
+            raise ConfigError(f"{one.address!r} is no address")
+        added = Deployment(
+            one.chain, one.address, one.name or spec.name, one.role, one.since_block, one.source,
+            one.label,
+        )  # fmt: skip
+        by_name[spec.name] = msgspec.structs.replace(spec, deployments=(*spec.deployments, added))
+    return list(by_name.values())

@@ -6,13 +6,17 @@ after the liquidation, by the Spoke in shares and, just before that, by the Hub 
 
 from collections.abc import Iterable, Sequence
 
+from indexer.abi_calls import address_of, call, uint_of
 from indexer.evm_model import (
     EMITTER,
+    NOBODY,
     SIBLING,
     Contract,
+    Deployment,
     EventMap,
     FactMap,
     Facts,
+    Inquiry,
     Joinable,
     Learn,
     Leg,
@@ -108,6 +112,24 @@ def _add(call: list[LendingLiquidation], debt: Leg) -> None:
         call.append(row.part(len(call), method="write_off", bad_debt=debt))
 
 
+def _hub_asset(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry:
+    """Underlying, Hub and number at the Hub are the first three of a reserve's seven members.
+
+    bgd-labs/aave-address-book:src/ts/abis/ISpokeV4.ts"""
+    spoke, _, reserve = missing.subject.partition("/")
+    (answer,) = yield [call(spoke, "getReserve(uint256)", int(reserve))]
+    hub, asset = address_of(answer, 1, of=7), uint_of(answer, 2, of=7, bits=16)
+    return () if hub in (None, NOBODY) or asset is None else (missing.told(f"{hub}/{asset}"),)
+
+
+def _underlying(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry:
+    """Beside its decimals. bgd-labs/aave-address-book:src/ts/abis/IHubV4.ts"""
+    hub, _, asset = missing.subject.partition("/")
+    (answer,) = yield [call(hub, "getAssetUnderlyingAndDecimals(uint256)", int(asset))]
+    underlying = address_of(answer, 0, of=2)
+    return () if underlying in (None, NOBODY) else (missing.told(underlying),)
+
+
 SPEC = ProtocolSpec(
     name="aave_v4",
     kind="lending",
@@ -140,6 +162,7 @@ SPEC = ProtocolSpec(
     },
     join=join,
     deployments=deployments("aave_v4"),
+    asks={"aave_v4_asset": _hub_asset, "aave_v4_underlying": _underlying},
     methodology=(
         "Debt `debtAmountRestored` of the reserve `debtReserveId` and collateral"
         " `collateralAmountRemoved` of `collateralReserveId`, gross. The fee within it is the part"

@@ -8,8 +8,10 @@ compound-finance/comet:contracts/Comet.sol, absorbInternal
 
 from collections.abc import Iterable, Sequence
 
+from indexer.abi_calls import getter
 from indexer.evm_model import (
     EMITTER,
+    NOBODY,
     SIBLING,
     Contract,
     EventMap,
@@ -23,8 +25,6 @@ from indexer.evm_model import (
     UndecodedLog,
 )
 from indexer.venues.evm import deployments
-
-NOBODY = "0x" + 40 * "0"
 
 
 def join(events: Sequence[Joinable], facts: Facts) -> Iterable[LendingLiquidation | UndecodedLog]:
@@ -86,6 +86,8 @@ SPEC = ProtocolSpec(
     needs_receipt=True,
     join=join,
     deployments=deployments("comet"),
+    # compound-finance/comet:contracts/CometMainInterface.sol
+    asks={"underlying": getter("baseToken()")},
     methodology=(
         "Debt is `basePaidOut` minus the `value` minted back to the account in the next log;"
         " collateral is `collateralAbsorbed` of each `asset`, taken by the protocol. The"

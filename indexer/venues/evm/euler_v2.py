@@ -4,18 +4,24 @@ the last byte only; the Ethereum Vault Connector logs the owner once."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from indexer.abi_calls import address_of, call, getter, rate_by, vouched_for
 from indexer.evm_model import (
     EMITTER,
+    EMITTER_FACT,
+    NOBODY,
     SIBLING,
     Contract,
+    Deployment,
     EventMap,
     FactMap,
     Facts,
+    Inquiry,
     Joinable,
     Learn,
     Leg,
     LendingLiquidation,
     Lookup,
+    MissingFact,
     ProtocolSpec,
     Sibling,
     UndecodedLog,
@@ -64,6 +70,22 @@ def _with_bad_debt(row: LendingLiquidation, socialised: list[Sibling]) -> Lendin
     return row.with_(bad_debt=Leg(row.repaid.asset, raw))
 
 
+def _owner(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry:
+    """Nobody, where the connector has no owner yet. To borrow registers the owner, so that only a
+    call that did nothing can name such an account; if it borrows later, a log tells its owner.
+
+    euler-xyz/ethereum-vault-connector:src/EthereumVaultConnector.sol"""
+    connectors = [one.address for one in deployed if one.role == "evc"]
+    account = f"{missing.subject}00"  # any of the 256
+    answers = yield [call(one, "getAccountOwner(address)", account) for one in connectors]
+    match list({address_of(answer) for answer in answers} - {NOBODY}):
+        case [str(owner)] if owner.startswith(missing.subject):
+            return (missing.told(owner),)
+        case [] if answers:
+            return (missing.told(None),)
+    return ()
+
+
 SPEC = ProtocolSpec(
     name="euler_v2",
     kind="lending",
@@ -98,6 +120,14 @@ SPEC = ProtocolSpec(
     },
     join=join,
     deployments=deployments("euler_v2"),
+    asks={
+        # euler-xyz/euler-vault-kit:src/GenericFactory/GenericFactory.sol
+        EMITTER_FACT: vouched_for("factory", "isProxy(address)", "vault"),
+        # euler-xyz/euler-vault-kit:src/EVault/IEVault.sol
+        "underlying": getter("asset()"),
+        "evc_owner": _owner,
+    },
+    share_rate=rate_by("convertToAssets(uint256)", 10**18, underlying="asset()"),
     methodology=(
         "Debt `repayAssets` in the asset of the emitting vault, taken over by the `liquidator`;"
         " collateral `yieldBalance` are shares of the vault `collateral`. Bad debt is `assets` of"

@@ -20,6 +20,7 @@ from indexer.evm_model import (
     UndecodedLog,
 )
 from indexer.venues.evm import deployments
+from indexer.venues.evm.compound_v2 import ASKS, SHARE_RATE
 
 DEPLOYMENTS = deployments("venus_core")
 LIQUIDATORS = {at.address.lower() for at in DEPLOYMENTS if at.role == "liquidator"}
@@ -94,6 +95,9 @@ SPEC = ProtocolSpec(
         ),
     ),
     deployments=DEPLOYMENTS,
+    # VenusProtocol/venus-protocol:contracts/Comptroller/ComptrollerStorage.sol
+    asks=ASKS,
+    share_rate=SHARE_RATE,
     methodology=(
         "Debt `repayAmount` in the underlying of the emitting market, or in VAI; collateral"
         " `seizeTokens` are shares of `vTokenCollateral`. The liquidator and the fee"

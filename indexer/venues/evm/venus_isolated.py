@@ -3,22 +3,30 @@ accounts healed as a whole, and bad debt that is logged."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from indexer.abi_calls import WORD, address_of, bool_of, call, getter, uint_of
 from indexer.evm_model import (
     EMITTER,
+    EMITTER_FACT,
+    NOBODY,
     SIBLING,
+    CallResult,
     Contract,
+    Deployment,
     EventMap,
     FactMap,
     Facts,
+    Inquiry,
     Joinable,
     Leg,
     LendingLiquidation,
     Lookup,
+    MissingFact,
     ProtocolSpec,
     Sibling,
     UndecodedLog,
 )
 from indexer.venues.evm import deployments
+from indexer.venues.evm.compound_v2 import SHARE_RATE
 
 DEBT = (Lookup("underlying", (EMITTER,)), "repayAmount")
 
@@ -85,6 +93,31 @@ def _healed(
         )
 
 
+def _market(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry:
+    """The emitter names its pool's comptroller, which must list it and be one that we know or that
+    a pool registry knows. VenusProtocol/isolated-pools:contracts/Comptroller.sol"""
+    (answer,) = yield [call(missing.subject, "comptroller()")]
+    pool = address_of(answer)
+    if pool is None or pool == NOBODY:  # a registry "names" the zero address for any stranger
+        return ()
+    registries = [one for one in deployed if one.role == "pool_registry"]
+    listed, *pools = yield [
+        call(pool, "isMarketListed(address)", missing.subject),
+        *(call(one.address, "getPoolByComptroller(address)", pool) for one in registries),
+    ]
+    names = [one.name for one in deployed if one.address.lower() == pool]
+    by_registry = zip(registries, pools, strict=True)
+    names += [one.name for one, told in by_registry if _is_pool(told, pool)]
+    return (missing.told(f"{names[0]}/market"),) if names and bool_of(listed) else ()
+
+
+def _is_pool(told: CallResult, pool: str) -> bool:
+    """A struct of name, creator, comptroller and two times, behind its own offset.
+
+    VenusProtocol/isolated-pools:contracts/Pool/PoolRegistryInterface.sol"""
+    return uint_of(told, 0, of=None) == WORD and address_of(told, 3, of=None) == pool
+
+
 SPEC = ProtocolSpec(
     name="venus_isolated",
     kind="lending",
@@ -121,6 +154,9 @@ SPEC = ProtocolSpec(
     bystander=Contract(abi="erc20.json", events={"Transfer": SIBLING}),
     join=join,
     deployments=deployments("venus_isolated"),
+    # VenusProtocol/isolated-pools:contracts/VTokenInterfaces.sol
+    asks={EMITTER_FACT: _market, "underlying": getter("underlying()")},
+    share_rate=SHARE_RATE,
     methodology=(
         "Debt `repayAmount` in the underlying of the emitting market; collateral `seizeTokens` are"
         " shares of `vTokenCollateral`, of which the market keeps the `value` that it sends to"

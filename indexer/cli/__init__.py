@@ -1,111 +1,43 @@
 """The command `indexer`: parse, build, call, print."""
 
-import errno
-import re
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
-import psycopg
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from indexer import labels, resources, settings, sync
+from indexer.cli import chains
+from indexer.cli.console import (
+    Commands,
+    Duration,
+    Height,
+    Moment,
+    connected,
+    err,
+    fail,
+    out,
+    prepared,
+    say,
+)
 from indexer.errors import ConfigError, IndexerError
 from indexer.report import render, whales
 from indexer.sources.hyperliquid import HourFile
 from indexer.store import labels as labeler
-from indexer.store import place, server, status
+from indexer.store import server, status
 from indexer.store.database import Connection, connect
 
 DEMO_DATABASE = "indexer_demo"
 HOLES_SHOWN = 20
-
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-class Duration(click.ParamType[timedelta]):
-    """A span of time such as 90s, 30m, 24h or 7d."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        number, unit = value[:-1], _UNITS.get(value[-1:])
-        if re.fullmatch(r"0*[1-9][0-9]{0,8}", number) is None or unit is None:
-            self.fail(f"{value!r} is no duration; write 90s, 30m, 24h or 7d", param, ctx)
-        return timedelta(**{unit: int(number)})
-
-
-class Moment(click.ParamType[datetime]):
-    """A UTC time such as 2025-10-10T21:15 or 2025-10-10T21:15:00Z."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no time; write 2025-10-10T21:15:00Z", param, ctx)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-class Commands(click.Group):
-    """Turns what can go wrong into one line and exit code 1; wrong usage exits with 2."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except IndexerError as error:
-            _fail(str(error))
-        except psycopg.errors.DiskFull as error:
-            _fail(f"the database's disk is full; what was committed is kept: {_first(error)}")
-        except psycopg.Error as error:
-            _fail(f"database: {_first(error)}")
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # the reader had enough, as in `indexer status | head`: click ends quietly
-            _fail(f"{error.filename or 'output'}: {error.strerror}")
-
-
-def _first(error: psycopg.Error) -> str:
-    return error.diag.message_primary or str(error).strip().partition("\n")[0]
-
-
-def _fail(message: str) -> None:
-    err.print(f"[bold red]indexer:[/] {escape(message)}", soft_wrap=True)
-    sys.exit(1)
-
-
-def _say(message: str) -> None:
-    err.print(escape(message), soft_wrap=True)
-
-
-def _place(name: str | None = None) -> place.Place:
-    chosen = settings.read()
-    return place.prepare(chosen.database_url, chosen.data_dir, chosen.pg_bin, name=name, say=_say)
-
-
-@contextmanager
-def _connected() -> Iterator[Connection]:
-    with connect(_place().conninfo) as connection:
-        yield connection
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -119,34 +51,72 @@ def main() -> None:
     """
 
 
-VENUE = click.argument("venue", type=click.Choice([sync.VENUE]))
-FROM = click.option(
-    "--from",
-    "location",
-    required=True,
-    metavar="DIR",
-    help="A directory, a file or s3://bucket/prefix.",
-)
+VENUES = click.argument("venues", nargs=-1, required=True, metavar="VENUE...")
 ACCOUNTS = click.option(
     "--accounts/--no-accounts", default=True, show_default=True,
-    help="Also add up every account's fills by day, or take liquidations only (much faster).",
+    help="hyperliquid: also add up every account's fills by day, or take liquidations only (much"
+    " faster).",
 )  # fmt: skip
 
 
+def _budget(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that spare an endpoint."""
+    for option in (
+        click.option("--per-day", type=click.IntRange(min=1), help="Most requests a day, for each"
+                     " endpoint."),
+        click.option("--per-second", type=click.FloatRange(min=0.01), help="Most requests a second,"
+                     " for each endpoint."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @main.command()
-@VENUE
-@FROM
+@VENUES
+@click.option(
+    "--from", "begin", required=True, metavar="DIR|HEIGHT",
+    help="hyperliquid: a directory, a file or s3://bucket/prefix. Chains: the first block.",
+)  # fmt: skip
+@click.option("--to", "end", type=Height(), help="Chains: the first block not to read.")
 @ACCOUNTS
 @click.option("--account", metavar="0x…", help="Whose fills an API answer holds that does not say.")
-def backfill(venue: str, location: str, accounts: bool, account: str | None) -> None:
-    """Index finished block files; reading them again changes nothing.
+@_budget
+def backfill(
+    venues: tuple[str, ...],
+    begin: str,
+    end: int | None,
+    accounts: bool,
+    account: str | None,
+    per_second: float | None,
+    per_day: int | None,
+) -> None:
+    """Index finished block files, or final blocks of a chain; again changes nothing.
 
-    Exits with 1 when a file is faulty or heights are missing; what could be read is kept.
+    A VENUE is hyperliquid, a protocol on a chain as aave_v3.ethereum, or a chain, which means all
+    its venues. Exits with 1 when a file is faulty or heights are missing; what could be read is
+    kept.
 
     Example: indexer backfill hyperliquid --from ~/hl/data
+
+    Example: indexer backfill aave_v3.ethereum --from 18M --to 19M
     """
-    with _connected() as connection:
-        _report_backfill(connection, location, accounts, account)
+    if _is_hyperliquid(venues):
+        if end is not None:
+            raise click.UsageError("--to is for chains; --from names all files to read")
+        with connected() as connection:
+            _report_backfill(connection, begin, accounts, account)
+        return
+    first = Height().convert(begin, None, click.get_current_context())
+    if end is None:
+        raise click.UsageError("give the end of the blocks with --to, or follow the chain")
+    with connected() as connection:
+        chains.backfill(connection, venues, first, end, chains.Budget(per_second, per_day))
+
+
+def _is_hyperliquid(venues: tuple[str, ...]) -> bool:
+    if sync.VENUE in venues and len(venues) > 1:
+        raise click.UsageError(f"{sync.VENUE} is read from files: give it a command of its own")
+    return venues == (sync.VENUE,)
 
 
 def _report_backfill(
@@ -163,14 +133,14 @@ def _report_backfill(
         f" {counts['undecoded']:,} undecoded"
     )
     if tally.ignored:
-        _say(f"{len(tally.ignored)} other files left alone, e.g. {tally.ignored[0]}")
+        say(f"{len(tally.ignored)} other files left alone, e.g. {tally.ignored[0]}")
     missing = (
         status.holes(connection, low=tally.low, high=tally.high) if tally.low is not None else []
     )
     for problem in (*tally.faults, *missing[:HOLES_SHOWN]):
         err.print(f"[bold red]fault:[/] {escape(str(problem))}", soft_wrap=True)
     if len(missing) > HOLES_SHOWN:
-        _say(f"and {len(missing) - HOLES_SHOWN} more holes: indexer status")
+        say(f"and {len(missing) - HOLES_SHOWN} more holes: indexer status")
     if tally.faults or missing:
         sys.exit(1)
 
@@ -199,14 +169,49 @@ def _progress() -> Iterator[sync.Progress]:
 
 
 @main.command()
-@VENUE
-@FROM
+@VENUES
+@click.option("--from", "location", metavar="DIR", help="hyperliquid: where its node writes.")
 @ACCOUNTS
-def follow(venue: str, location: str, accounts: bool) -> None:
-    """Index what a running node appends, until stopped with Ctrl-C or SIGTERM.
+@click.option(
+    "--check-every", type=Duration(), default="10m", show_default=True,
+    help="Chains: how often blocks that became final are read a second time.",
+)  # fmt: skip
+@_budget
+def follow(
+    venues: tuple[str, ...],
+    location: str | None,
+    accounts: bool,
+    check_every: timedelta,
+    per_second: float | None,
+    per_day: int | None,
+) -> None:
+    """Index what a node appends or a chain adds, until stopped with Ctrl-C or SIGTERM.
+
+    A VENUE is hyperliquid, a protocol on a chain as aave_v3.ethereum, or a chain, which means all
+    its venues. A chain is followed from its finalized height on, or from where it was left.
 
     Example: indexer follow hyperliquid --from ~/hl/data
+
+    Example: indexer follow ethereum base arbitrum
     """
+    over = _until_signal()
+    if not _is_hyperliquid(venues):
+        if location is not None:
+            raise click.UsageError("--from is for hyperliquid; chains are read from RPC_<CHAIN>")
+        budget = chains.Budget(per_second, per_day)
+        chains.follow(venues, budget, check_every.total_seconds(), over)
+        return
+    if location is None:
+        raise click.UsageError("say where the node writes: --from DIR")
+    with connected() as connection:
+        say(f"following {location}; stop with Ctrl-C")
+        tally = sync.follow(connection, location, with_accounts=accounts, is_over=over, say=say)
+    if tally.faults:
+        fail(f"stopped; {len(tally.faults)} faults on the way, see above and indexer status")
+
+
+def _until_signal() -> Callable[[], bool]:
+    """Says whether we were asked to stop."""
     stopped = False
 
     def stop(*_: object) -> None:
@@ -215,13 +220,38 @@ def follow(venue: str, location: str, accounts: bool) -> None:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    with _connected() as connection:
-        _say(f"following {location}; stop with Ctrl-C")
-        tally = sync.follow(
-            connection, location, with_accounts=accounts, is_over=lambda: stopped, say=_say
-        )
-    if tally.faults:
-        _fail(f"stopped; {len(tally.faults)} faults on the way, see above and indexer status")
+    return lambda: stopped
+
+
+@main.command()
+@VENUES
+@click.option(
+    "--last", type=Height(), default="10k", show_default=True,
+    help="How many of the newest final blocks.",
+)  # fmt: skip
+@_budget
+def check(
+    venues: tuple[str, ...], last: int, per_second: float | None, per_day: int | None
+) -> None:
+    """Read final blocks of chains a second time, correct what differs, write down what it was.
+
+    Exits with 1 when two readings differ and no receipts could settle it.
+
+    Example: indexer check aave_v3.ethereum --last 10k
+    """
+    with connected() as connection:
+        chains.check(connection, venues, last, chains.Budget(per_second, per_day))
+
+
+@main.command()
+@VENUES
+def redecode(venues: tuple[str, ...]) -> None:
+    """Derive the rows of chains again from the stored raw logs, without a node.
+
+    Example: indexer redecode aave_v3.ethereum
+    """
+    with connected() as connection:
+        chains.redecode(connection, venues)
 
 
 @main.command()
@@ -230,7 +260,7 @@ def label() -> None:
 
     Example: indexer label
     """
-    with _connected() as connection:
+    with connected() as connection:
         _label(connection)
 
 
@@ -283,7 +313,7 @@ def report_whales(
 
     Example: indexer report whales --since 24h
     """
-    with _connected() as connection:
+    with connected() as connection:
         found = whales.collect(connection, since=since, until=until, gap=gap, top=top)
     _write(found, form, output)
 
@@ -302,7 +332,7 @@ def _write(found: whales.WhaleReport, form: str, output: Path | None) -> None:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise IndexerError(f"{output}: {error.strerror}") from error
-    _say(f"wrote {output}")
+    say(f"wrote {output}")
 
 
 @main.command("status")
@@ -311,7 +341,7 @@ def show_status() -> None:
 
     Example: indexer status
     """
-    with _connected() as connection:
+    with connected() as connection:
         rows, missing = status.status(connection), status.holes(connection)
     if not rows:
         out.print("nothing is indexed yet: indexer backfill hyperliquid --from DIR")
@@ -342,7 +372,7 @@ def explain(key: str) -> None:
 
     Example: indexer explain hyperliquid/777010856/WLFI/87867877881544/0xa59f…
     """
-    with _connected() as connection:
+    with connected() as connection:
         found = status.explain(connection, key)
     _section("published", found.published)
     _section("undecoded", [found.undecoded] if found.undecoded else [])
@@ -380,7 +410,7 @@ def demo(html: Path) -> None:
 
     Example: indexer demo
     """
-    found = _place(DEMO_DATABASE)
+    found = prepared(DEMO_DATABASE)
     with connect(found.conninfo) as connection:
         _report_backfill(connection, str(resources.recording()), True, None)
         _label(connection)
@@ -398,7 +428,7 @@ def db() -> None:
 @db.command()
 def start() -> None:
     """Start the server if it does not run, and bring the schemas up to date."""
-    out.print(escape(_place().psql), soft_wrap=True)
+    out.print(escape(prepared().psql), soft_wrap=True)
 
 
 @db.command()
@@ -431,7 +461,7 @@ def psql(is_demo: bool, arguments: tuple[str, ...]) -> None:
 
     Example: indexer db psql -c 'SELECT * FROM liq.liquidations LIMIT 5'
     """
-    found = _place(DEMO_DATABASE if is_demo else None)
+    found = prepared(DEMO_DATABASE if is_demo else None)
     environment = settings.environment_with(PGPASSWORD=found.password)
     command = [*shlex.split(found.psql), *arguments]
     sys.exit(subprocess.run(command, env=environment, check=False).returncode)  # noqa: S603 - the user's own words

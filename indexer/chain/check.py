@@ -1,0 +1,181 @@
+"""Reads final blocks a second time and compares: endpoints leave logs out without a word.
+
+Where the two readings differ the receipts of the block decide. What the first reading had missed is
+added, what no receipt has is taken back into the journal, and both are written down.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from indexer.chain.sync import Reader, Reading, append
+from indexer.chain_step import Knowledge
+from indexer.decode import Decoder
+from indexer.errors import SourceFault
+from indexer.evm_model import BlockRef, Log, LogRange
+from indexer.plan import pieces
+from indexer.sources.evm import EvmSource
+from indexer.store import chain_coverage, chain_rows
+from indexer.store.chain_coverage import Seam
+from indexer.store.database import Connection
+
+# How much each way of knowing is worth; a check only ever raises it.
+_WORTH = {
+    "unverified": 0, "read_twice": 1, "second_endpoint": 2, "negative_bloom": 3, "receipts": 3,
+    "bloom_or_receipts": 3,
+}  # fmt: skip
+
+_Content = tuple[str, str, str, tuple[str, ...], str]
+Checked = Callable[[int], None]  # told after each read: the block that is reached
+
+
+@dataclass
+class CheckTally:
+    """What a check found; `unsettled` says where nobody could decide."""
+
+    blocks: int = 0
+    logs: int = 0
+    missing: int = 0
+    untrue: int = 0
+    unsettled: list[str] = field(default_factory=list)
+
+
+def check(
+    connection: Connection,
+    source: EvmSource,
+    decoder: Decoder,
+    venues: Sequence[str],
+    block_from: int,
+    block_to: int,
+    *,
+    told: Checked = lambda block: None,
+) -> CheckTally:
+    """Read what is covered of some blocks again, as far as it is final, `block_to` excluded."""
+    high = min(block_to, source.finalized() + 1)
+    tally = CheckTally()
+    covered: dict[str, list[tuple[int, int]]] = {}
+    for venue, low, end, proof in chain_coverage.proved(connection, venues, block_from, high):
+        covered.setdefault(f"{venue} {proof}", []).append((low, end))
+    for piece in pieces(covered):
+        proofs = dict(key.split(" ") for key in piece.venues)
+        facts = chain_rows.facts(connection, source.profile.name)
+        reader = Reader(source, Knowledge(decoder, proofs, facts))
+        at = piece.block_from
+        while at < piece.block_to:
+            reading = reader.range(at, piece.block_to, is_check=True)
+            _compare(connection, reader, reading, proofs, tally)
+            at = reading.found.block_to
+            told(at)
+    return tally
+
+
+class _Difference(NamedTuple):
+    """Blocks that the first reading had wrong, as their receipts have them."""
+
+    truth: list[Reading]
+    missing: int
+    untrue: int
+
+
+def _compare(
+    connection: Connection,
+    reader: Reader,
+    reading: Reading,
+    proofs: dict[str, str],
+    tally: CheckTally,
+) -> None:
+    found = reading.found
+    low, high = found.block_from, found.block_to
+    stored = [
+        log
+        for log, _, venue, _ in chain_rows.stored_logs(connection, reader.chain, low, high)
+        if venue in proofs
+    ]
+    read = _of_venues(reading)
+    tally.blocks += high - low
+    tally.logs += len(read)
+    try:
+        difference = _settled(reader, stored, read)
+    except SourceFault as fault:
+        tally.unsettled.append(f"{reader.chain}: blocks {low} to {high - 1}: {fault}")
+        return
+    tally.missing += difference.missing
+    tally.untrue += difference.untrue
+    _write(connection, reader, found, proofs, difference)
+
+
+def _of_venues(reading: Reading) -> list[Log]:
+    return [raw.log for raw in reading.step.raw() if raw.venue is not None]
+
+
+def _settled(reader: Reader, stored: Sequence[Log], read: Sequence[Log]) -> _Difference:
+    """The receipts decide about the blocks of which two readings say different things."""
+    disputed = _disputed(stored, read)
+    if not disputed:
+        return _Difference([], 0, 0)
+    truth = [reader.receipts(block) for block in reader.source.headers(disputed)]
+    before = _content(log for log in stored if log.block_number in disputed)
+    after = _content(log for one in truth for log in _of_venues(one))
+    wrong = [
+        one
+        for one in truth
+        if _content(_of_venues(one))
+        != _content(log for log in stored if log.block_number == one.found.block_from)
+    ]
+    return _Difference(wrong, (after - before).total(), (before - after).total())
+
+
+def _content(logs: Iterable[Log]) -> Counter[_Content]:
+    """The logs without their numbers in the block, which endpoints count differently."""
+    return Counter((log.block_hash, log.tx_hash, log.address, log.topics, log.data) for log in logs)
+
+
+def _disputed(one: Sequence[Log], two: Sequence[Log]) -> list[int]:
+    first, second = _content(one), _content(two)
+    differ = {content[0] for content in (first - second) + (second - first)}
+    return sorted({log.block_number for log in (*one, *two) if log.block_hash in differ})
+
+
+def _write(
+    connection: Connection,
+    reader: Reader,
+    found: LogRange,
+    proofs: dict[str, str],
+    difference: _Difference,
+) -> None:
+    """Correct the blocks that were wrong, raise the proof of the range, write down the check."""
+    proof = "read_twice" if found.proof == "unverified" else found.proof
+    raised = [venue for venue in proofs if _WORTH[proofs[venue]] < _WORTH[proof]]
+    venues = sorted(proofs if difference.truth else raised)
+    first, last = found.first, found.last
+    chain = first.chain
+    before = BlockRef(chain, first.number - 1, first.parent_hash, "", first.time)
+    after = BlockRef(chain, last.number + 1, "", last.hash, last.time)
+    with connection.transaction():
+        chain_coverage.lock(connection, chain)
+        chain_coverage.uncover(connection, venues, before, after)
+        if difference.truth:
+            blocks = [one.found.first for one in difference.truth]
+            chain_coverage.take_back(connection, blocks, sorted(proofs), "a check found otherwise")
+        for one in difference.truth:
+            append(connection, one.found, one.step, one.step.raw())
+        chain_coverage.cover(connection, found, _seams(connection, reader, venues, found), proof)
+        chain_coverage.append_check(
+            connection, found, sorted(proofs), proof,
+            missing=difference.missing, untrue=difference.untrue,
+        )  # fmt: skip
+
+
+def _seams(
+    connection: Connection, reader: Reader, venues: Sequence[str], found: LogRange
+) -> list[Seam]:
+    decoder = reader.known.decoder
+    return [
+        Seam(
+            venue, decoder.filter_hash(venue), decoder.spec_of(venue).decoder_version, logs, digest
+        )
+        for venue, logs, digest in chain_coverage.counted(
+            connection, venues, found.block_from, found.block_to
+        )
+    ]

@@ -1,0 +1,134 @@
+"""Derives rows again from the stored raw logs and facts, without a node; and settles what waits.
+
+A decoder that was mended, a deployment that was added and a fact that arrived all come down to the
+same: the rows of some blocks are made again, and the difference is written."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+
+from indexer.chain.sync import Reader, stored_facts
+from indexer.chain_step import ChainStep, Knowledge, digest
+from indexer.decode import Decoder
+from indexer.errors import SourceFault
+from indexer.evm_model import RECEIPT_FACT, Log, MissingFact
+from indexer.plan import Piece, pieces
+from indexer.sources.evm import EvmSource
+from indexer.store import chain_coverage, chain_rows
+from indexer.store.chain_rows import Waiting
+from indexer.store.database import Connection
+
+LOGS_AT_ONCE = 20_000  # of one transaction, for which the head may have to wait
+
+# Told after each step: raw logs so far, the block that is reached.
+Redecoded = Callable[[int, int], None]
+
+
+def redecode(
+    connection: Connection,
+    decoder: Decoder,
+    venues: Sequence[str],
+    *,
+    told: Redecoded = lambda logs, block: None,
+) -> Counter[str]:
+    """Derive the rows of some venues of one chain again, wherever they are covered."""
+    chain = venues[0].rpartition(".")[2]
+    covered = {
+        venue: chain_coverage.covered(connection, venue, decoder.filter_hash(venue))
+        for venue in venues
+    }
+    counts: Counter[str] = Counter()
+    for piece in pieces(covered):
+        facts = chain_rows.facts(connection, chain)
+        known = Knowledge(decoder, piece.venues, facts)
+        at = piece.block_from
+        while at < piece.block_to:
+            high = chain_rows.blocks_with_logs(connection, chain, at, piece.block_to, LOGS_AT_ONCE)
+            counts += _redecode(connection, known, chain, Piece(at, high, piece.venues))
+            told(counts["logs"], high)
+            at = high
+    for venue in venues:
+        version = decoder.spec_of(venue).decoder_version
+        chain_coverage.decoded_by(connection, venue, version)
+    return counts
+
+
+def _redecode(connection: Connection, known: Knowledge, chain: str, piece: Piece) -> Counter[str]:
+    low, high, venues = piece
+    with connection.transaction():
+        chain_coverage.lock(connection, chain)
+        logs: list[Log] = []
+        times: dict[int, datetime] = {}
+        venue_of: dict[str, str | None] = {}
+        whole: dict[str, list[Log]] = {}
+        for log, time, venue, is_whole in chain_rows.stored_logs(connection, chain, low, high):
+            logs.append(log)
+            venue_of[log.event_key] = venue
+            if log.block_number not in times:
+                times[log.block_number] = chain_rows.utc(time)
+            if is_whole:
+                whole.setdefault(log.tx_hash, []).append(log)
+        if not logs:
+            return Counter()
+        step = ChainStep(known, logs, whole)
+        derived = chain_rows.Derived(
+            step.liquidations(), step.undecoded(), step.quarantined(), times
+        )
+        chain_rows.append_facts(connection, stored_facts(step, logs[-1].block_number))
+        changed = chain_rows.replace(connection, chain, venues, (low, high), derived)
+        chain_rows.move_logs(
+            connection,
+            [
+                (raw.log, raw.venue, digest(raw.log))
+                for raw in step.raw()
+                if raw.venue and venue_of[raw.log.event_key] is None
+            ],
+        )
+    return Counter(logs=len(logs), liquidations=len(derived.liquidations), changed=changed)
+
+
+def settle(connection: Connection, source: EvmSource, decoder: Decoder) -> int:
+    """Ask once more for what undecoded events wait for; gives the number of rows that changed."""
+    chain = source.profile.name
+    waiting = chain_rows.waiting(connection, chain)
+    if not waiting:
+        return 0
+    known = Knowledge(decoder, {one.venue for one in waiting}, chain_rows.facts(connection, chain))
+    reader = Reader(source, known)
+    _fetch_receipts(connection, source, waiting)
+    facts = reader.ask(
+        {
+            MissingFact(chain, one.fact, one.subject): (one.venue,)
+            for one in waiting
+            if one.fact != RECEIPT_FACT
+        }
+    )
+    head = source.head().number
+    with connection.transaction():
+        chain_rows.append_facts(connection, [(fact, head, None) for fact in facts])
+    return _redecode_blocks(connection, decoder, {one.block_number for one in waiting}, chain)
+
+
+def _fetch_receipts(connection: Connection, source: EvmSource, waiting: Iterable[Waiting]) -> None:
+    wanted = {one.tx_hash: one.block_hash for one in waiting if one.fact == RECEIPT_FACT}
+    try:
+        whole = source.transactions(wanted)
+    except SourceFault:
+        return
+    with connection.transaction():
+        for logs in whole.values():
+            chain_rows.append_logs(
+                connection, source.profile.name, [(log, None, True) for log in logs]
+            )
+
+
+def _redecode_blocks(
+    connection: Connection, decoder: Decoder, numbers: Iterable[int], chain: str
+) -> int:
+    changed = 0
+    for number in sorted(numbers):
+        venues = chain_coverage.venues_at(connection, chain, number)
+        known = Knowledge(decoder, venues, chain_rows.facts(connection, chain))
+        piece = Piece(number, number + 1, tuple(venues))
+        changed += _redecode(connection, known, chain, piece)["changed"]
+    return changed

@@ -1,0 +1,308 @@
+"""Reads blocks of a chain for some of its venues and writes them, one transaction a step.
+
+Rows, blocks, facts and coverage of a step are written together or not at all. What was learnt on
+the way to a step that could not be written is forgotten: everything is known from the database.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from indexer.chain import assets as tokens
+from indexer.chain.assets import Assets, Described
+from indexer.chain_step import ChainStep, Knowledge, RawLog, Tally, tallies
+from indexer.decode import Decoder
+from indexer.errors import ConfigError, Fenced, SourceFault
+from indexer.evm_model import (
+    EMITTER_FACT,
+    BlockRef,
+    Deployment,
+    Fact,
+    LogFilter,
+    LogRange,
+    MissingFact,
+    Position,
+)
+from indexer.inquiry import inquire
+from indexer.plan import Heights, Piece, pieces
+from indexer.sources.evm import EvmSource
+from indexer.store import chain_coverage, chain_rows
+from indexer.store.chain_coverage import Seam
+from indexer.store.database import Connection
+
+_ATTEMPTS = 20
+_ROUNDS = 8  # of new facts in one step: a fact may make another one necessary, not for ever
+NO_TALLY = Tally(0, 0)
+
+
+class Reading(NamedTuple):
+    """What was read of some blocks and what it became."""
+
+    found: LogRange
+    step: ChainStep
+
+
+class Reader:
+    """Reads blocks of one chain for some venues. Not to be used by two threads at once."""
+
+    def __init__(self, source: EvmSource, known: Knowledge) -> None:
+        self.source = source
+        self.known = known
+        self.chain = source.profile.name
+        topics = {topic for venue in known.venues for topic in known.decoder.topics(venue)}
+        # of any emitter: what is not ours but looks like it goes to quarantine
+        self.filter = LogFilter(None, frozenset(topics))
+
+    def range(self, block_from: int, block_to: int, *, is_check: bool = False) -> Reading:
+        """The first of some final blocks, as many as one read brings."""
+        found = self.source.some_logs(self.filter, block_from, block_to, is_check=is_check)
+        return Reading(found, self.decoded(found))
+
+    def block(self, block: BlockRef) -> Reading:
+        """One block, by its hash."""
+        found = self.source.logs_of_block(block, self.filter)
+        return Reading(found, self.decoded(found))
+
+    def receipts(self, block: BlockRef) -> Reading:
+        """One block as its receipts have it, which is the truth."""
+        found = self.source.logs_by_receipts(block, self.filter)
+        return Reading(found, self.decoded(found))
+
+    def decoded(self, found: LogRange) -> ChainStep:
+        """Decode logs; ask the chain for the receipts and facts that they want.
+
+        What no endpoint tells is left: those events wait, undecoded, and are tried again."""
+        step = ChainStep(self.known, found.logs, found.whole)
+        for _ in range(_ROUNDS):
+            if not (self._complete(step) | self._answer(step)):
+                break
+        return step
+
+    def _complete(self, step: ChainStep) -> bool:
+        wanted = step.wants_receipts()
+        if not wanted:
+            return False
+        try:
+            step.complete(self.source.transactions(wanted))
+        except SourceFault:
+            return False
+        return True
+
+    def _answer(self, step: ChainStep) -> bool:
+        facts = self.ask(step.questions())
+        step.learn(facts)
+        return bool(facts)
+
+    def ask(self, questions: Mapping[MissingFact, Collection[str]]) -> list[Fact]:
+        """What the contracts themselves say; an emitter that nobody lists is known as such."""
+        inquiries = {
+            (question, protocol): ask(question, self._deployments(protocol))
+            for question, protocols in questions.items()
+            for protocol in protocols
+            if (ask := self.known.decoder.spec_of(protocol).asks.get(question.fact))
+        }
+        if not inquiries:
+            return []
+        try:
+            head = self.source.head()
+            answers = inquire(inquiries, lambda calls: self.source.call_many(calls, head))
+        except SourceFault:
+            return []
+        facts = [fact for found in answers.values() for fact in found]
+        told = {fact.key for fact in facts}
+        return facts + [
+            Fact(*_key(question), None)
+            for question in {question for question, _ in inquiries}
+            if question.fact == EMITTER_FACT and _key(question) not in told
+        ]
+
+    def _deployments(self, protocol: str) -> list[Deployment]:
+        spec = self.known.decoder.spec_of(protocol)
+        return [one for one in spec.deployments if one.chain == self.chain]
+
+
+def _key(question: MissingFact) -> tuple[str, str, str]:
+    return question.chain, question.fact, question.subject
+
+
+class Written(NamedTuple):
+    """What a step put into the database."""
+
+    position: Position | None
+    counts: Counter[str]
+
+
+def write(
+    connection: Connection,
+    decoder: Decoder,
+    venues: Collection[str],
+    reading: Reading,
+    *,
+    at: Position | None = None,
+    finalized: int = 0,
+) -> Written:
+    """Write a step whole: with `at`, the head, whose position it compares and sets.
+
+    Raises Fenced when somebody else was here first; nothing is written then."""
+    found, step = reading
+    raw = step.raw()
+    with connection.transaction():
+        moved = at and chain_coverage.advance(connection, at, found.last, finalized)
+        chain_coverage.cover(connection, found, seams(decoder, venues, raw))
+        counts = append(connection, found, step, raw)
+    return Written(moved, counts)
+
+
+def seams(decoder: Decoder, venues: Collection[str], raw: Sequence[RawLog]) -> list[Seam]:
+    """What coverage says of each venue."""
+    counted = tallies(raw)
+    return [
+        Seam(
+            venue,
+            decoder.filter_hash(venue),
+            decoder.spec_of(venue).decoder_version,
+            *counted.get(venue, NO_TALLY),
+        )
+        for venue in sorted(venues)
+    ]
+
+
+def append(
+    connection: Connection, found: LogRange, step: ChainStep, raw: Sequence[RawLog]
+) -> Counter[str]:
+    """Write the rows of a step, inside the caller's transaction."""
+    chain = found.first.chain
+    times = {number: chain_rows.utc(time) for number, time in found.times.items()}
+    rows, undecoded, quarantined = step.liquidations(), step.undecoded(), step.quarantined()
+    chain_rows.append_blocks(connection, _blocks(found, raw))
+    chain_rows.append_logs(connection, chain, raw)
+    chain_rows.append_lending(connection, rows, times)
+    chain_rows.append_undecoded(connection, undecoded, times)
+    chain_rows.append_quarantine(connection, quarantined, times)
+    chain_rows.append_facts(connection, stored_facts(step, found.last.number))
+    return Counter(
+        blocks=found.block_to - found.block_from,
+        liquidations=len(rows),
+        undecoded=len(undecoded),
+        quarantined=len(quarantined),
+    )
+
+
+def _blocks(found: LogRange, raw: Sequence[RawLog]) -> list[BlockRef]:
+    """The ends of the range and the blocks with rows."""
+    chain = found.first.chain
+    blocks = {
+        log.block_number: BlockRef(
+            chain, log.block_number, log.block_hash, "", found.times[log.block_number]
+        )
+        for log, _, _ in raw
+    }
+    return list((blocks | {end.number: end for end in (found.first, found.last)}).values())
+
+
+def stored_facts(step: ChainStep, last: int) -> list[tuple[Fact, int, str | None]]:
+    """The facts of a step with the block and event each is known from. What was asked is known
+    from the last block: it goes with it, should that be taken back."""
+    return [
+        (fact, log.block_number, log.event_key) if log else (fact, last, None)
+        for fact, log in step.learnt()
+    ]
+
+
+# backfill
+
+
+@dataclass
+class ChainTally:
+    """What a run over some blocks wrote."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    not_final: int = 0  # blocks that were wanted and may still change
+
+
+# Told after each step: blocks done, blocks in all, events so far.
+ChainProgress = Callable[[int, int, int], None]
+
+
+def backfill(
+    connection: Connection,
+    source: EvmSource,
+    decoder: Decoder,
+    venues: Sequence[str],
+    block_from: int,
+    block_to: int,
+    *,
+    progress: ChainProgress = lambda done, total, events: None,
+) -> ChainTally:
+    """Read final blocks that are not covered yet, `block_to` excluded; doing it again changes
+    nothing. Blocks above the finalized height are left to `follow`."""
+    high = min(block_to, source.finalized() + 1)
+    tally = ChainTally(not_final=max(block_to - max(high, block_from), 0))
+    for _ in range(_ATTEMPTS):
+        left = _uncovered(connection, decoder, venues, block_from, high)
+        if not left:
+            return tally
+        try:
+            for piece in left:
+                _fill(connection, source, decoder, piece, left, tally, progress)
+            return tally
+        except Fenced:
+            continue  # look again at what is left
+    raise Fenced(f"{source.profile.name}: another process keeps covering these blocks")
+
+
+def _uncovered(
+    connection: Connection, decoder: Decoder, venues: Sequence[str], low: int, high: int
+) -> list[Piece]:
+    return pieces(
+        {
+            venue: Heights(
+                chain_coverage.covered(connection, venue, decoder.filter_hash(venue))
+            ).missing(max(low, decoder.since(venue)), high)
+            for venue in venues
+        }
+    )
+
+
+def _fill(
+    connection: Connection,
+    source: EvmSource,
+    decoder: Decoder,
+    piece: Piece,
+    left: Sequence[Piece],
+    tally: ChainTally,
+    progress: ChainProgress,
+) -> None:
+    """Read a piece; while one step is written, a second thread reads and decodes the next."""
+    chain = source.profile.name
+    reader = Reader(source, Knowledge(decoder, piece.venues, chain_rows.facts(connection, chain)))
+    assets = Assets(source, decoder, chain_rows.known_assets(connection, chain))
+    total = sum(one.block_to - one.block_from for one in left)
+    before = sum(one.block_to - one.block_from for one in left[: left.index(piece)])
+
+    def read(at: int) -> tuple[Reading, Described]:
+        reading = reader.range(at, piece.block_to)
+        return reading, assets.ask(reading.step.liquidations())
+
+    with ThreadPoolExecutor(1) as thread:
+        ahead: Future[tuple[Reading, Described]] | None = thread.submit(read, piece.block_from)
+        while ahead is not None:
+            reading, described = ahead.result()
+            reached = reading.found.block_to
+            ahead = thread.submit(read, reached) if reached < piece.block_to else None
+            tally.counts += write(connection, decoder, piece.venues, reading).counts
+            tokens.store(connection, described)
+            events = tally.counts["liquidations"] + tally.counts["undecoded"]
+            progress(before + reached - piece.block_from, total, events)
+
+
+def check_venues(decoder: Decoder, names: Sequence[str]) -> None:
+    """Raises ConfigError for a venue that we do not know, with those that come near."""
+    known = decoder.venues()
+    for name in names:
+        if name not in known:
+            chain = name.rpartition(".")[2]
+            near = [one for one in known if one.endswith(f".{chain}")] or known
+            raise ConfigError(f"no venue {name!r}; there are {', '.join(near[:8])}, …")

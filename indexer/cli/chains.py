@@ -1,0 +1,224 @@
+"""The verbs on chains: which venues, which endpoints; everything else is called."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from indexer import settings
+from indexer.cli.console import err, fail, out, prepared, say
+from indexer.decode import Decoder
+from indexer.errors import ConfigError, IndexerError
+from indexer.settings import Settings
+from indexer.store.database import Connection, connect
+from indexer.venues import evm
+
+if TYPE_CHECKING:
+    from indexer.chain.follow import Watch
+    from indexer.sources.evm import EvmSource
+
+# What reaches web3 is imported where it is needed: that takes a second, and most commands do not.
+
+
+class Budget(NamedTuple):
+    """The most requests to one endpoint."""
+
+    per_second: float | None
+    per_day: int | None
+
+
+def _decoder(chosen: Settings) -> Decoder:
+    specs = evm.specs()
+    if chosen.deployments is not None:
+        try:
+            specs = evm.with_deployments(specs, chosen.deployments.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"{chosen.deployments}: {error.strerror}") from None
+        except ConfigError as error:
+            raise ConfigError(f"{chosen.deployments}: {error}") from None
+    return Decoder(specs)
+
+
+def _by_chain(decoder: Decoder, names: Sequence[str]) -> dict[str, list[str]]:
+    """The venues that are meant, by chain; raises ConfigError for an unknown name."""
+    known = decoder.venues()
+    chains = {venue.rpartition(".")[2] for venue in known}
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if name in chains:
+            found[name] = [venue for venue in known if venue.endswith(f".{name}")]
+        elif name in known:
+            venues = found.setdefault(name.rpartition(".")[2], [])
+            venues += [name] if name not in venues else []
+        else:
+            raise ConfigError(_unknown(name, known, chains))
+    return found
+
+
+def _unknown(name: str, known: Sequence[str], chains: set[str]) -> str:
+    protocol, _, chain = name.rpartition(".")
+    if chain in chains:
+        near = [venue for venue in known if venue.endswith(f".{chain}")]
+    else:
+        near = [venue for venue in known if venue.startswith(f"{protocol or name}.")]
+    if near:
+        return f"no venue {name!r}; there are {', '.join(near)}"
+    return f"no venue or chain {name!r}; chains are {', '.join(sorted(chains))}"
+
+
+@contextmanager
+def _source(chosen: Settings, chain: str, budget: Budget) -> Iterator["EvmSource"]:
+    from indexer.sources.chains import profile_of
+    from indexer.sources.endpoints import Budget as EndpointBudget
+    from indexer.sources.evm import EvmSource
+
+    profile = profile_of(chain)
+    urls = [url for url in chosen.endpoints(chain) if not _announces(url)]
+    limits = EndpointBudget(budget.per_second, budget.per_day)
+    with closing(EvmSource(profile, urls, budget=limits)) as source:
+        source.chain_id()
+        yield source
+
+
+def _announces(url: str) -> bool:
+    return url.startswith(("ws://", "wss://"))
+
+
+@contextmanager
+def _announcements(chosen: Settings, chain: str) -> Iterator["Watch"]:
+    """Where new blocks are announced; the clock alone without an address for that."""
+    from indexer.sources.heads import Clockwork, Heads
+
+    urls = [url for url in chosen.endpoints(chain) if _announces(url)]
+    with closing(Heads(urls[0], say) if urls else Clockwork()) as watch:
+        yield watch
+
+
+def backfill(
+    connection: Connection, names: Sequence[str], first: int, end: int, budget: Budget
+) -> None:
+    """Index final blocks, the chains one after the other."""
+    from indexer.chain import sync
+
+    chosen = settings.read()
+    decoder = _decoder(chosen)
+    not_final = 0
+    for chain, venues in _by_chain(decoder, names).items():
+        with _source(chosen, chain, budget) as source, _progress(chain) as progress:
+            tally = sync.backfill(
+                connection, source, decoder, venues, first, end, progress=progress
+            )
+        counts = tally.counts
+        out.print(
+            f"{chain}: {counts['blocks']:,} new blocks, {counts['liquidations']:,} liquidations,"
+            f" {counts['undecoded']:,} undecoded, {counts['quarantined']:,} quarantined"
+        )
+        if tally.not_final:
+            say(
+                f"{chain}: {tally.not_final:,} blocks up to {end:,} are not final yet:"
+                f" indexer follow {chain}"
+            )
+        not_final += tally.not_final
+
+
+@contextmanager
+def _progress(chain: str) -> Iterator[Callable[[int, int, int], None]]:
+    """A bar over blocks with events and ETA, on a terminal; nothing elsewhere."""
+    bar = Progress(
+        TextColumn(chain), BarColumn(), MofNCompleteColumn(), TextColumn("blocks"),
+        TextColumn("{task.fields[events]:,} events"), TimeRemainingColumn(),
+        console=err, transient=True, disable=not err.is_terminal,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("reading", events=0)
+        yield lambda done, total, events: bar.update(
+            task, completed=done, total=total, events=events
+        )
+
+
+def check(connection: Connection, names: Sequence[str], last: int, budget: Budget) -> None:
+    """Read the newest final blocks a second time."""
+    from indexer.chain import check as checks
+
+    chosen = settings.read()
+    decoder = _decoder(chosen)
+    unsettled: list[str] = []
+    for chain, venues in _by_chain(decoder, names).items():
+        with _source(chosen, chain, budget) as source:
+            high = source.finalized() + 1
+            tally = checks.check(connection, source, decoder, venues, max(high - last, 0), high)
+        out.print(
+            f"{chain}: {tally.blocks:,} blocks with {tally.logs:,} logs read again:"
+            f" {tally.missing:,} logs were missing, {tally.untrue:,} untrue"
+        )
+        unsettled += tally.unsettled
+    for text in unsettled:
+        say(f"unsettled: {text}")
+    if unsettled:
+        fail("two readings differ, and nobody gave the receipts that would decide")
+
+
+def redecode(connection: Connection, names: Sequence[str]) -> None:
+    """Derive rows again from what is stored."""
+    from indexer.chain import redecode as again
+
+    decoder = _decoder(settings.read())
+    for chain, venues in _by_chain(decoder, names).items():
+        counts = again.redecode(connection, decoder, venues)
+        out.print(
+            f"{chain}: {counts['logs']:,} raw logs gave {counts['liquidations']:,} liquidations;"
+            f" {counts['changed']:,} rows changed"
+        )
+
+
+def follow(
+    names: Sequence[str], budget: Budget, check_seconds: float, is_over: Callable[[], bool]
+) -> None:
+    """Follow chains side by side, each in a thread with a connection and endpoints of its own.
+
+    A chain that must stop says so and leaves the others running."""
+    chosen = settings.read()
+    decoder = _decoder(chosen)
+    chains = _by_chain(decoder, names)
+    for chain in chains:
+        chosen.endpoints(chain)
+    conninfo = prepared().conninfo
+    failed: dict[str, str] = {}
+
+    def run(chain: str) -> None:
+        try:
+            _follow(chosen, decoder, chain, chains[chain], conninfo, budget, check_seconds, is_over)
+        except IndexerError as error:
+            failed[chain] = str(error)
+            say(f"{chain} stopped: {error}")
+
+    threads = [threading.Thread(target=run, args=(chain,), name=chain) for chain in chains]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        threads[0].join(0.2)  # leaves the main thread to the signals
+        threads = [thread for thread in threads if thread.is_alive()] or threads
+    if failed:
+        fail("; ".join(f"{text}" for text in failed.values()))
+
+
+def _follow(
+    chosen: Settings,
+    decoder: Decoder,
+    chain: str,
+    venues: Sequence[str],
+    conninfo: str,
+    budget: Budget,
+    check_seconds: float,
+    is_over: Callable[[], bool],
+) -> None:
+    from indexer.chain import follow as follower
+
+    with _source(chosen, chain, budget) as source, _announcements(chosen, chain) as wake:
+        say(f"following {chain}: {', '.join(venues)}; stop with Ctrl-C")
+        follower.follow(
+            lambda: connect(conninfo), source, decoder, venues,
+            is_over=is_over, say=say, wake=wake, check_seconds=check_seconds,
+        )  # fmt: skip

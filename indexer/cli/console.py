@@ -1,0 +1,111 @@
+"""What all commands share: the terminal, the kinds of arguments, errors in one line."""
+
+import errno
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+import psycopg
+from rich.console import Console
+from rich.markup import escape
+
+from indexer import settings
+from indexer.errors import IndexerError
+from indexer.store import place
+from indexer.store.database import Connection, connect
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class Duration(click.ParamType[timedelta]):
+    """A span of time such as 90s, 30m, 24h or 7d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        number, unit = value[:-1], _UNITS.get(value[-1:])
+        if re.fullmatch(r"0*[1-9][0-9]{0,8}", number) is None or unit is None:
+            self.fail(f"{value!r} is no duration; write 90s, 30m, 24h or 7d", param, ctx)
+        return timedelta(**{unit: int(number)})
+
+
+class Moment(click.ParamType[datetime]):
+    """A UTC time such as 2025-10-10T21:15 or 2025-10-10T21:15:00Z."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time; write 2025-10-10T21:15:00Z", param, ctx)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+class Height(click.ParamType[int]):
+    """A block height such as 18000000, 18_000_000, 18M or 18.5M."""
+
+    name = "height"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d[\d_]{0,18})(?:\.(\d{1,9}))?([kM]?)", value)
+        digits = {"": 0, "k": 3, "M": 6}[found[3]] if found else 0
+        if found is None or len(found[2] or "") > digits:
+            self.fail(f"{value!r} is no block height; write 18000000 or 18M", param, ctx)
+        return int(found[1].replace("_", "") + (found[2] or "").ljust(digits, "0"))
+
+
+class Commands(click.Group):
+    """Turns what can go wrong into one line and exit code 1; wrong usage exits with 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except IndexerError as error:
+            fail(str(error))
+        except psycopg.errors.DiskFull as error:
+            fail(f"the database's disk is full; what was committed is kept: {_first(error)}")
+        except psycopg.Error as error:
+            fail(f"database: {_first(error)}")
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # the reader had enough, as in `indexer status | head`: click ends quietly
+            fail(f"{error.filename or 'output'}: {error.strerror}")
+
+
+def _first(error: psycopg.Error) -> str:
+    return error.diag.message_primary or str(error).strip().partition("\n")[0]
+
+
+def fail(message: str) -> None:
+    err.print(f"[bold red]indexer:[/] {escape(message)}", soft_wrap=True)
+    sys.exit(1)
+
+
+def say(message: str) -> None:
+    err.print(escape(message), soft_wrap=True)
+
+
+def prepared(name: str | None = None) -> place.Place:
+    chosen = settings.read()
+    return place.prepare(chosen.database_url, chosen.data_dir, chosen.pg_bin, name=name, say=say)
+
+
+@contextmanager
+def connected() -> Iterator[Connection]:
+    with connect(prepared().conninfo) as connection:
+        yield connection

@@ -1,0 +1,476 @@
+"""Writes and reads the rows of a followed chain. Everything runs in the caller's transaction.
+
+What is written stands under a fence (see `chain_coverage`), so it is new: rows are copied straight
+into their tables, and a key that is there already is a broken promise that rolls everything back.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from psycopg import sql
+
+from indexer.errors import Conflict
+from indexer.evm_model import (
+    BlockRef,
+    Fact,
+    FactKey,
+    LendingLiquidation,
+    Log,
+    Quarantined,
+    ShareRate,
+    UndecodedLog,
+)
+from indexer.store.database import Connection
+from indexer.tokens import Token
+
+
+def utc(seconds: int) -> datetime:
+    """A block's time."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def facts(connection: Connection, chain: str) -> dict[FactKey, str | None]:
+    """All facts of a chain."""
+    rows = connection.execute(
+        "SELECT chain, fact, subject, value FROM ledger.fact WHERE chain = %s", (chain,)
+    )
+    return {(chain, fact, subject): value for chain, fact, subject, value in rows}  # type: ignore[misc]
+
+
+def blocks_down(connection: Connection, chain: str, below: int, count: int) -> list[BlockRef]:
+    """Stored blocks below a height, the highest first."""
+    rows = connection.execute(
+        """
+        SELECT chain, block_number, hash, coalesce(parent_hash, ''),
+               extract(epoch FROM block_at)::bigint
+        FROM ledger.block WHERE chain = %s AND block_number < %s
+        ORDER BY block_number DESC LIMIT %s
+        """,
+        (chain, below, count),
+    )
+    return [BlockRef(*row) for row in rows]  # type: ignore[arg-type]
+
+
+def _copy(
+    connection: Connection,
+    table: str,
+    columns: Mapping[str, str],
+    rows: Iterable[Sequence[object]],
+) -> None:
+    """COPY in binary form; `columns` are names and types."""
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+        sql.Identifier(*table.split(".")), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    with connection.cursor() as cursor, cursor.copy(statement) as stream:
+        stream.set_types(list(columns.values()))
+        for row in rows:
+            stream.write_row(row)
+
+
+def _stage(
+    connection: Connection,
+    table: str,
+    columns: Mapping[str, str],
+    rows: Iterable[Sequence[object]],
+) -> None:
+    """COPY into a temporary twin of a ledger table; it empties itself at commit."""
+    staged = f"staged_{table}"
+    connection.execute(
+        sql.SQL("CREATE TEMP TABLE IF NOT EXISTS {} (LIKE ledger.{}) ON COMMIT DELETE ROWS").format(
+            sql.Identifier(staged), sql.Identifier(table)
+        )
+    )
+    _copy(connection, staged, columns, rows)
+
+
+def append_blocks(connection: Connection, blocks: Iterable[BlockRef]) -> None:
+    """Store blocks; one that is stored under another hash is a broken chain: Conflict."""
+    columns = {
+        "chain": "text", "block_number": "int8", "hash": "text", "parent_hash": "text",
+        "block_at": "timestamptz",
+    }  # fmt: skip
+    rows = [(b.chain, b.number, b.hash, b.parent_hash or None, utc(b.time)) for b in blocks]
+    _stage(connection, "block", columns, rows)
+    connection.execute(
+        """
+        INSERT INTO ledger.block AS stored SELECT * FROM staged_block
+        ON CONFLICT (chain, block_number) DO UPDATE SET parent_hash = excluded.parent_hash
+        WHERE stored.parent_hash IS NULL AND stored.hash = excluded.hash
+          AND excluded.parent_hash IS NOT NULL
+        """
+    )
+    other = connection.execute(
+        """
+        SELECT chain, block_number FROM staged_block read JOIN ledger.block stored
+            USING (chain, block_number)
+        WHERE read.hash <> stored.hash ORDER BY 2 LIMIT 1
+        """
+    ).fetchone()
+    if other is not None:
+        raise Conflict(f"{other[0]}: block {other[1]} is stored with another hash than read now")
+    connection.execute("TRUNCATE staged_block")
+
+
+RAW_LOG = {
+    "chain": "text", "block_number": "int8", "log_index": "int4", "venue": "text",
+    "tx_hash": "bytea", "emitter": "bytea", "topics": "bytea", "data": "bytea", "is_whole": "bool",
+}  # fmt: skip
+
+
+def append_logs(
+    connection: Connection, chain: str, logs: Sequence[tuple[Log, str | None, bool]]
+) -> None:
+    """Store raw logs: (log, its venue, whether its whole transaction is stored). One that another
+    venue's reading stored before gains what is known now."""
+    if not logs:
+        return
+    unhex = bytes.fromhex
+    rows = (
+        (
+            chain, log.block_number, log.log_index, venue, unhex(log.tx_hash[2:]),
+            unhex(log.address[2:]), unhex("".join([topic[2:] for topic in log.topics])),
+            unhex(log.data[2:]), is_whole,
+        )
+        for log, venue, is_whole in logs
+    )  # fmt: skip
+    low, high = logs[0][0].block_number, logs[-1][0].block_number
+    if not _has_logs(connection, chain, low, high):
+        _copy(connection, "ledger.raw_log", RAW_LOG, rows)
+        return
+    _stage(connection, "raw_log", RAW_LOG, rows)
+    connection.execute(
+        """
+        INSERT INTO ledger.raw_log AS stored SELECT * FROM staged_raw_log
+        ON CONFLICT (chain, block_number, log_index) DO UPDATE
+        SET venue = coalesce(excluded.venue, stored.venue),
+            is_whole = stored.is_whole OR excluded.is_whole
+        WHERE (excluded.tx_hash, excluded.emitter, excluded.topics, excluded.data)
+            = (stored.tx_hash, stored.emitter, stored.topics, stored.data)
+        """
+    )
+    other = connection.execute(
+        """
+        SELECT block_number, log_index FROM staged_raw_log read JOIN ledger.raw_log stored
+            USING (chain, block_number, log_index)
+        WHERE (read.tx_hash, read.emitter, read.topics, read.data)
+           <> (stored.tx_hash, stored.emitter, stored.topics, stored.data)
+        ORDER BY 1, 2 LIMIT 1
+        """
+    ).fetchone()
+    if other is not None:
+        raise Conflict(f"{chain}: log {other[1]} of block {other[0]} is stored with other content")
+    connection.execute("TRUNCATE staged_raw_log")
+
+
+def _has_logs(connection: Connection, chain: str, low: int, high: int) -> bool:
+    found = connection.execute(
+        "SELECT FROM ledger.raw_log WHERE chain = %s AND block_number BETWEEN %s AND %s LIMIT 1",
+        (chain, low, high),
+    )
+    return found.fetchone() is not None
+
+
+LENDING = {
+    "venue": "text", "event_key": "text", "account": "text", "block_number": "int8",
+    "block_at": "timestamptz", "method": "text", "market": "text", "owner": "text",
+    "liquidator": "text", "repaid_asset": "text", "repaid_raw": "numeric", "seized_asset": "text",
+    "seized_raw": "numeric", "seized_is_shares": "bool", "protocol_fee_raw": "numeric",
+    "fee_in_seized": "bool", "bad_debt_asset": "text", "bad_debt_raw": "numeric",
+    "decoder_version": "int4",
+}  # fmt: skip
+
+
+def _lending_rows(
+    rows: Iterable[LendingLiquidation], times: Mapping[int, datetime]
+) -> Iterable[tuple[object, ...]]:
+    for row in rows:
+        repaid, seized, bad_debt = row.repaid, row.seized, row.bad_debt
+        yield (
+            row.venue, row.event_key, row.account, row.block_number, times[row.block_number],
+            row.method, row.market, row.owner, row.liquidator,
+            repaid and repaid.asset, repaid and repaid.raw, seized and seized.asset,
+            seized and seized.raw, row.seized_is_shares, row.protocol_fee_raw, row.fee_in_seized,
+            bad_debt and bad_debt.asset, bad_debt and bad_debt.raw, row.decoder_version,
+        )  # fmt: skip
+
+
+def append_lending(
+    connection: Connection, rows: Sequence[LendingLiquidation], times: Mapping[int, datetime]
+) -> None:
+    """Store liquidations of blocks that are covered for the first time."""
+    if rows:
+        _copy(connection, "ledger.lending_liquidation", LENDING, _lending_rows(rows, times))
+
+
+UNDECODED = {
+    "venue": "text", "event_key": "text", "block_number": "int8", "block_at": "timestamptz",
+    "reason": "text", "decoder_version": "int4", "missing_fact": "text", "missing_subject": "text",
+}  # fmt: skip
+
+
+def _undecoded_rows(
+    rows: Iterable[UndecodedLog], times: Mapping[int, datetime]
+) -> Iterable[tuple[object, ...]]:
+    for row in rows:
+        log, missing = row.log, row.missing
+        yield (
+            row.venue, log.event_key, log.block_number, times[log.block_number], row.reason,
+            row.decoder_version, missing and missing.fact, missing and missing.subject,
+        )  # fmt: skip
+
+
+def append_undecoded(
+    connection: Connection, rows: Sequence[UndecodedLog], times: Mapping[int, datetime]
+) -> None:
+    """Store events of blocks that are covered for the first time and that are no row yet."""
+    if rows:
+        _copy(connection, "ledger.undecoded", UNDECODED, _undecoded_rows(rows, times))
+
+
+QUARANTINE = {
+    "chain": "text", "event_key": "text", "block_number": "int8", "block_at": "timestamptz",
+    "emitter": "text", "topic0": "text", "looks_like": "text[]",
+}  # fmt: skip
+
+
+def _quarantine_rows(
+    rows: Iterable[Quarantined], times: Mapping[int, datetime]
+) -> Iterable[tuple[object, ...]]:
+    for row in rows:
+        log = row.log
+        yield (
+            log.chain, log.event_key, log.block_number, times[log.block_number], log.address,
+            log.topics[0], list(row.looks_like),
+        )  # fmt: skip
+
+
+def append_quarantine(
+    connection: Connection, rows: Sequence[Quarantined], times: Mapping[int, datetime]
+) -> None:
+    """Store events of unknown contracts; another venue's reading may have met them before."""
+    if not rows:
+        return
+    _stage(connection, "quarantine", QUARANTINE, _quarantine_rows(rows, times))
+    connection.execute(
+        "INSERT INTO ledger.quarantine SELECT * FROM staged_quarantine ON CONFLICT DO NOTHING"
+    )
+    connection.execute("TRUNCATE staged_quarantine")
+
+
+def append_facts(connection: Connection, learnt: Iterable[tuple[Fact, int, str | None]]) -> None:
+    """Store facts: (fact, the block it is known from, the event that taught it). The first stands,
+    unless all it said was that there is none."""
+    rows = [
+        (fact.chain, fact.fact, fact.subject, fact.value, block_number, event_key)
+        for fact, block_number, event_key in learnt
+    ]
+    if not rows:
+        return
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """
+            INSERT INTO ledger.fact AS stored VALUES (%s, %s, %s, %s, %s, %s)
+            ON CONFLICT (chain, fact, subject) DO UPDATE
+            SET value = excluded.value, block_number = excluded.block_number,
+                event_key = excluded.event_key
+            WHERE stored.value IS NULL AND excluded.value IS NOT NULL
+            """,
+            rows,
+        )
+
+
+def known_assets(connection: Connection, chain: str) -> set[str]:
+    """The addresses of the tokens that are described."""
+    rows = connection.execute("SELECT address FROM ledger.asset WHERE chain = %s", (chain,))
+    return {str(address) for (address,) in rows}
+
+
+def append_assets(connection: Connection, tokens: Iterable[Token]) -> None:
+    """Store what tokens say of themselves; the first description stands."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """
+            INSERT INTO ledger.asset (
+                chain, address, symbol, name, symbol_raw, name_raw, decimals
+            )
+            VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+            """,
+            [
+                (t.chain, t.address, t.symbol, t.name, t.symbol_raw, t.name_raw, t.decimals)
+                for t in tokens
+            ],
+        )
+
+
+def append_share_rates(connection: Connection, rates: Iterable[tuple[ShareRate, str]]) -> None:
+    """Store what shares were worth at a block: (rate, hash of the block), if it is still ours."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """
+            INSERT INTO ledger.share_rate (
+                chain, asset, block_number, underlying, shares_raw, assets_raw
+            )
+            SELECT chain, %s, block_number, %s, %s, %s
+            FROM ledger.block WHERE (chain, block_number, hash) = (%s, %s, %s)
+            ON CONFLICT DO NOTHING
+            """,
+            [
+                (rate.asset, rate.underlying, rate.shares_raw, rate.assets_raw, rate.chain,
+                 rate.block_number, block_hash)
+                for rate, block_hash in rates
+            ],
+        )  # fmt: skip
+
+
+# reading what is stored, to derive it again or to compare it
+
+
+def stored_logs(
+    connection: Connection, chain: str, block_from: int, block_to: int
+) -> Iterator[tuple[Log, int, str | None, bool]]:
+    """Raw logs of some blocks in order: (log, time of its block in seconds, venue, is_whole)."""
+    with connection.cursor(binary=True) as cursor:
+        cursor.execute(
+            """
+            SELECT r.block_number, b.hash, extract(epoch FROM b.block_at)::bigint, r.log_index,
+                   r.venue, encode(r.tx_hash, 'hex'), encode(r.emitter, 'hex'),
+                   encode(r.topics, 'hex'), encode(r.data, 'hex'), r.is_whole
+            FROM ledger.raw_log r JOIN ledger.block b USING (chain, block_number)
+            WHERE r.chain = %s AND r.block_number >= %s AND r.block_number < %s
+            ORDER BY r.block_number, r.log_index
+            """,
+            (chain, block_from, block_to),
+        )
+        rows: Iterable[Any] = cursor
+        for number, block_hash, at, index, venue, tx, emitter, topics, data, is_whole in rows:
+            cut = tuple(["0x" + topics[i : i + 64] for i in range(0, len(topics), 64)])
+            log = Log(chain, f"0x{emitter}", cut, f"0x{data}", number, block_hash, f"0x{tx}", index)
+            yield log, at, venue, is_whole
+
+
+def blocks_with_logs(
+    connection: Connection, chain: str, block_from: int, block_to: int, logs: int
+) -> int:
+    """The end of a range from `block_from` on that holds about so many raw logs."""
+    row = connection.execute(
+        """
+        SELECT block_number FROM ledger.raw_log
+        WHERE chain = %s AND block_number >= %s AND block_number < %s
+        ORDER BY block_number, log_index OFFSET %s LIMIT 1
+        """,
+        (chain, block_from, block_to, logs),
+    ).fetchone()
+    return block_to if row is None else int(str(row[0])) + 1
+
+
+class Derived(NamedTuple):
+    """All rows that the raw logs of some blocks give."""
+
+    liquidations: Sequence[LendingLiquidation]
+    undecoded: Sequence[UndecodedLog]
+    quarantined: Sequence[Quarantined]
+    times: Mapping[int, datetime]
+
+
+def replace(
+    connection: Connection, chain: str, venues: Sequence[str], blocks: tuple[int, int], to: Derived
+) -> int:
+    """Make the stored rows of some venues in some blocks equal to what was derived again; gives
+    the number of rows that changed, came or went."""
+    _stage(connection, "lending_liquidation", LENDING, _lending_rows(to.liquidations, to.times))
+    _stage(connection, "undecoded", UNDECODED, _undecoded_rows(to.undecoded, to.times))
+    _stage(connection, "quarantine", QUARANTINE, _quarantine_rows(to.quarantined, to.times))
+    values = {"venues": list(venues), "chain": chain, "low": blocks[0], "high": blocks[1]}
+    values["since"] = connection.execute(
+        "SELECT min(block_at) FROM ledger.block WHERE chain = %(chain)s"
+        " AND block_number >= %(low)s AND block_number < %(high)s",
+        values,
+    ).fetchone()[0]  # type: ignore[index]
+    return sum(connection.execute(statement, values).rowcount for statement in _REPLACE)
+
+
+_REPLACE = (
+    """
+    DELETE FROM ledger.lending_liquidation l
+    WHERE venue = ANY(%(venues)s) AND block_at >= %(since)s
+      AND block_number >= %(low)s AND block_number < %(high)s
+      AND NOT EXISTS (
+        SELECT FROM staged_lending_liquidation s
+        WHERE (s.account, s.venue, s.event_key) = (l.account, l.venue, l.event_key)
+          AND ROW(s.*) IS NOT DISTINCT FROM ROW(l.*)
+      )
+    """,
+    """
+    INSERT INTO ledger.lending_liquidation
+    SELECT s.* FROM staged_lending_liquidation s
+    LEFT JOIN ledger.lending_liquidation l USING (account, venue, event_key)
+    WHERE l.venue IS NULL
+    """,
+    """
+    DELETE FROM ledger.undecoded u
+    WHERE venue = ANY(%(venues)s) AND block_number >= %(low)s AND block_number < %(high)s
+      AND NOT EXISTS (
+        SELECT FROM staged_undecoded s
+        WHERE (s.venue, s.event_key) = (u.venue, u.event_key)
+          AND ROW(s.*) IS NOT DISTINCT FROM ROW(u.*)
+      )
+    """,
+    "INSERT INTO ledger.undecoded SELECT * FROM staged_undecoded ON CONFLICT DO NOTHING",
+    """
+    DELETE FROM ledger.quarantine q
+    WHERE chain = %(chain)s AND block_number >= %(low)s AND block_number < %(high)s
+      AND NOT EXISTS (
+        SELECT FROM staged_quarantine s WHERE (s.chain, s.event_key) = (q.chain, q.event_key)
+      )
+    """,
+    "INSERT INTO ledger.quarantine SELECT * FROM staged_quarantine ON CONFLICT DO NOTHING",
+)
+
+
+def move_logs(connection: Connection, moved: Iterable[tuple[Log, str, int]]) -> None:
+    """Give raw logs to a venue, whose the emitter turned out to be: (log, venue, digest)."""
+    rows = [
+        (venue, log.chain, log.block_number, log.log_index, digest) for log, venue, digest in moved
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE ledger.raw_log SET venue = %s"
+            " WHERE (chain, block_number, log_index) = (%s, %s, %s)",
+            [row[:4] for row in rows],
+        )
+        cursor.executemany(
+            """
+            UPDATE ledger.coverage SET logs = logs + 1, digest = digest + %s
+            WHERE venue = %s AND blocks @> %s::bigint
+            """,
+            [(digest, venue, number) for venue, _, number, _, digest in rows],
+        )
+
+
+class Waiting(NamedTuple):
+    """An event that waits for a fact."""
+
+    venue: str
+    tx_hash: str
+    block_number: int
+    block_hash: str
+    fact: str
+    subject: str
+
+
+def waiting(connection: Connection, chain: str) -> list[Waiting]:
+    """The undecoded events of a chain that a fact would help."""
+    rows: Iterable[Any] = connection.execute(
+        """
+        SELECT u.venue, left(u.event_key, 66), u.block_number, b.hash, u.missing_fact,
+               u.missing_subject
+        FROM ledger.undecoded u
+        JOIN ledger.block b ON b.chain = ledger.chain_of(u.venue)
+            AND b.block_number = u.block_number
+        WHERE ledger.chain_of(u.venue) = %s AND u.missing_fact IS NOT NULL
+        ORDER BY u.block_number, u.event_key
+        """,
+        (chain,),
+    )
+    return [Waiting(*row) for row in rows]

