@@ -55,7 +55,9 @@ def starter() -> Iterator[Starter]:
 
 def serve() -> None:
     """Fork for each line of stdin; the child leaves through the top, as a program does."""
-    import boto3  # noqa: F401 - what S3 needs is imported once too
+    import boto3  # noqa: F401 - what S3 and the chains need is imported once too
+
+    import indexer.chain.follow  # noqa: F401
 
     from indexer.cli import main
 

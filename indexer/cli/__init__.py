@@ -32,6 +32,7 @@ from indexer.cli.console import (
 from indexer.errors import ConfigError, IndexerError
 from indexer.report import render, whales
 from indexer.sources.hyperliquid import HourFile
+from indexer.store import explain as explanation
 from indexer.store import labels as labeler
 from indexer.store import server, status
 from indexer.store.database import Connection, connect
@@ -343,7 +344,8 @@ def show_status() -> None:
     """
     with connected() as connection:
         rows, missing = status.status(connection), status.holes(connection)
-    if not rows:
+        followed = status.chains(connection)
+    if not rows and not followed:
         out.print("nothing is indexed yet: indexer backfill hyperliquid --from DIR")
         return
     table = Table(
@@ -357,10 +359,28 @@ def show_status() -> None:
             str(timedelta(seconds=row.lag_s)), row.verification,
         )  # fmt: skip
     out.print(table)
+    _show_chains(followed)
     for hole in missing[:HOLES_SHOWN]:
         out.print(escape(str(hole)), soft_wrap=True)
     if len(missing) > HOLES_SHOWN:
         out.print(f"and {len(missing) - HOLES_SHOWN} more in the view liq.missing")
+
+
+def _show_chains(followed: Iterable[status.ChainStatus]) -> None:
+    table = Table(
+        "chain", "tip", "final", "written", "reorgs", "waiting", "quarantined", "checked to",
+        "corrected", "stopped", box=None,
+    )  # fmt: skip
+    for row in followed:
+        table.add_row(
+            row.chain, f"{row.tip_block:,}", f"{row.finalized_block:,}",
+            f"{timedelta(seconds=row.age_s)} ago", f"{row.reorgs:,}", f"{row.waiting:,}",
+            f"{row.quarantined:,}", "" if row.checked_to is None else f"{row.checked_to:,}",
+            f"{row.missed:,}", escape(row.stopped or ""),
+        )  # fmt: skip
+    if table.rows:
+        out.print()
+        out.print(table)
 
 
 @main.command()
@@ -368,19 +388,14 @@ def show_status() -> None:
 def explain(key: str) -> None:
     """Walk from the published bytes to the row and the opinions on it.
 
-    KEY is that of a row of liq.liquidations, or venue/event_key of liq.undecoded.
+    KEY is that of a row of liq.liquidations or liq.lending_liquidations, venue/event_key of
+    liq.undecoded, or chain/event_key of liq.quarantine.
 
     Example: indexer explain hyperliquid/777010856/WLFI/87867877881544/0xa59f…
     """
     with connected() as connection:
-        found = status.explain(connection, key)
-    _section("published", found.published)
-    _section("undecoded", [found.undecoded] if found.undecoded else [])
-    _section("row", [found.liquidation] if found.liquidation else [])
-    _section("the exchange's ledger on the same action", found.ledger)
-    _section("part of", found.levels)
-    _section("flags", found.flags)
-    _section("labels of the account", found.labels)
+        for section in explanation.explain(connection, key):
+            _section(section.title, section.records)
 
 
 def _section(title: str, rows: Iterable[dict[str, Any]]) -> None:

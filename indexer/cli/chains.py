@@ -100,13 +100,14 @@ def backfill(
     connection: Connection, names: Sequence[str], first: int, end: int, budget: Budget
 ) -> None:
     """Index final blocks, the chains one after the other."""
-    from indexer.chain import sync
+    from indexer.chain import redecode, sync
 
     chosen = settings.read()
     decoder = _decoder(chosen)
     not_final = 0
     for chain, venues in _by_chain(decoder, names).items():
         with _source(chosen, chain, budget) as source, _progress(chain) as progress:
+            redecode.settle(connection, source, decoder)
             tally = sync.backfill(
                 connection, source, decoder, venues, first, end, progress=progress
             )

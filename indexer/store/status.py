@@ -1,11 +1,10 @@
-"""What is covered, what is missing, and how one row came about. Reads only."""
+"""What is covered, what is missing, how far each chain is followed. Reads only."""
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import class_row
 
-from indexer.errors import IndexerError
 from indexer.store.database import Connection
 
 
@@ -88,99 +87,40 @@ def holes(connection: Connection, *, low: int | None = None, high: int | None = 
         ).fetchall()
 
 
-class Explanation(NamedTuple):
-    """How a liquidation came about, from the published bytes to the opinions on it."""
+class ChainStatus(NamedTuple):
+    """How far a chain is followed; `stopped` says why it stands still, None while it does not."""
 
-    liquidation: dict[str, Any] | None
-    undecoded: dict[str, Any] | None
-    published: list[dict[str, Any]]
-    ledger: list[dict[str, Any]]
-    levels: list[dict[str, Any]]
-    flags: list[dict[str, Any]]
-    labels: list[dict[str, Any]]
+    chain: str
+    tip_block: int
+    finalized_block: int
+    stopped: str | None
+    age_s: int
+    reorgs: int
+    waiting: int
+    quarantined: int
+    checked_to: int | None
+    missed: int
 
 
-def explain(connection: Connection, key: str) -> Explanation:
-    """Walk from a key, `venue/event/account` or the `venue/event` of an undecoded event.
-
-    Raises IndexerError when there is neither.
-    """
-    venue, _, rest = key.strip().partition("/")
-    event_key, _, account = rest.rpartition("/")
-    values: dict[str, Any] = {
-        "venue": venue,
-        "event_key": event_key,
-        "account": account.lower(),
-        "rest": rest,
-    }
-    with connection.cursor(row_factory=dict_row) as cursor:
-
-        def ask(query: str) -> list[dict[str, Any]]:
-            return cursor.execute(query, values).fetchall()
-
-        row = ask(
-            "SELECT * FROM liq.liquidations WHERE account = %(account)s AND venue = %(venue)s"
-            " AND event_key = %(event_key)s"
-        )
-        undecoded = ask(
-            "SELECT * FROM liq.undecoded WHERE venue = %(venue)s AND event_key = %(rest)s"
-        )
-        if not row and not undecoded:
-            raise IndexerError(
-                f"no liquidation {key!r}: take a key from the view liq.liquidations, or"
-                " venue/event_key from liq.undecoded"
-            )
-        values["prefix"] = event_key if row else rest
-        published = ask(
+def chains(connection: Connection) -> list[ChainStatus]:
+    """One line for each chain of which any block is read."""
+    with connection.cursor(row_factory=class_row(ChainStatus)) as cursor:
+        return cursor.execute(
             """
-            SELECT event_key, body, uri, line
-            FROM ledger.raw_event JOIN ledger.source USING (source_id)
-            WHERE event_key = %(prefix)s
-               OR (event_key > %(prefix)s || '/' COLLATE "C"
-                   AND event_key < %(prefix)s || '0' COLLATE "C")
-            ORDER BY event_key
+            SELECT chain, tip_block, finalized_block, stopped,
+                   extract(epoch FROM now() - updated_at)::bigint AS age_s,
+                   (SELECT count(*) FROM liq.reorgs r WHERE r.chain = c.chain) AS reorgs,
+                   (SELECT count(*) FROM liq.undecoded u
+                    WHERE split_part(u.venue, '.', 2) = c.chain AND missing_fact IS NOT NULL)
+                       AS waiting,
+                   (SELECT count(*) FROM liq.quarantine q WHERE q.chain = c.chain) AS quarantined,
+                   checks.checked_to, coalesce(checks.missed, 0) AS missed
+            FROM liq.chains c
+            LEFT JOIN (
+                SELECT chain, max(block_to) - 1 AS checked_to,
+                       sum(missing + untrue)::bigint AS missed
+                FROM liq.checks GROUP BY chain
+            ) checks USING (chain)
+            ORDER BY chain
             """
-        )
-        if not row:
-            return Explanation(None, undecoded[0], published, [], [], [], [])
-        values.update(
-            tx_hash=row[0]["tx_hash"], market=row[0]["market"], key=row[0]["key"],
-            order_id=row[0]["order_id"] or row[0]["tx_hash"], at=row[0]["block_at"],
-            dex=row[0]["dex"],
-        )  # fmt: skip
-        levels = ask(
-            """
-            SELECT 'order' AS level, key, liquidations, notional_usd, first_at, last_at
-            FROM liq.orders
-            WHERE account = %(account)s AND venue = %(venue)s AND market = %(market)s
-              AND order_id = %(order_id)s
-            UNION ALL
-            SELECT 'action', key, liquidations, notional_usd, first_at, last_at
-            FROM liq.actions
-            WHERE account = %(account)s AND venue = %(venue)s AND tx_hash = %(tx_hash)s
-            UNION ALL
-            SELECT 'episode', key, liquidations, notional_usd, first_at, last_at
-            FROM liq.episodes()
-            WHERE account = %(account)s AND venue = %(venue)s AND dex = %(dex)s
-              AND %(at)s BETWEEN first_at AND last_at
-            """
-        )
-        values["subjects"] = [key, *(level["key"] for level in levels)]
-        return Explanation(
-            liquidation=row[0],
-            undecoded=undecoded[0] if undecoded else None,
-            published=published,
-            ledger=ask(
-                "SELECT * FROM liq.ledger_liquidations WHERE account = %(account)s"
-                " AND venue = %(venue)s AND tx_hash = %(tx_hash)s"
-            ),
-            levels=levels,
-            flags=ask(
-                "SELECT * FROM liq.flags WHERE account = %(account)s"
-                " AND subject_key = ANY(%(subjects)s) ORDER BY level"
-            ),
-            labels=ask(
-                "SELECT * FROM liq.labels WHERE account = %(account)s AND venue = %(venue)s"
-                " ORDER BY rule"
-            ),
-        )
+        ).fetchall()
