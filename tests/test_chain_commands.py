@@ -1,12 +1,8 @@
 """The chain verbs as users type them: what they print, what bad input gets, what stays secret."""
 
 import json
-import os
 import re
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +13,7 @@ from tests.chain_model.chain import Config, ModelChain
 from tests.chain_model.node import Limits, Node, comet_of
 from tests.conftest import Command
 from tests.ledger_rows import rows
+from tests.processes import following, soon, stopped
 
 CANARY = "c4n4ry0f4k3yth4tmustn0tl34k"
 VENUES = ("aave_v2.ethereum", "morpho_blue.ethereum", "comet.ethereum")
@@ -292,34 +289,38 @@ def test_a_chain_that_must_stop_leaves_the_others_running(
         (chain.branch.blocks[1].number, chain.branch.blocks[0].number),
     )
     with Node(chain, chain_id=8453) as base:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "indexer", "follow", *VENUES, "base"],
-            env={
-                **os.environ, "DATABASE_URL": conninfo, "RPC_ETHEREUM": keyed(node),
-                "RPC_BASE": keyed(base),
-            },
-            cwd=tmp_path, text=True, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        try:
+        env = {"RPC_ETHEREUM": keyed(node), "RPC_BASE": keyed(base)}
+        with following(conninfo, tmp_path, *VENUES, "base", **env) as follower:
             _until_head(connection, chain.head.number)
             chain.mine(3)
             _until_head(connection, chain.head.number)
             shown = rows(connection, "SELECT chain FROM liq.chains WHERE stopped IS NOT NULL")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            _, said = process.communicate(timeout=60)
+            said = stopped(follower)
 
-    assert (process.returncode, shown, CANARY in said) == (1, [("base",)], False)
+    assert (follower.returncode, shown, CANARY in said) == (1, [("base",)], False)
     assert "base stopped: base: block 20000000 was final and is another one now" in said
 
 
+def test_a_second_follow_waits_for_the_first_to_end(
+    chain: ModelChain, node: Node, conninfo: str, connection: Connection, tmp_path: Path
+) -> None:
+    with following(conninfo, tmp_path, *VENUES, RPC_ETHEREUM=node.url) as first:
+        _until_head(connection, chain.head.number)
+        with following(conninfo, tmp_path, *VENUES, RPC_ETHEREUM=node.url) as second:
+            assert second.stderr is not None
+            heard = [second.stderr.readline() for _ in range(2)]
+            ended = stopped(first)
+            chain.mine(3)
+            _until_head(connection, chain.head.number)
+            stopped(second)
+
+    assert heard[1] == "ethereum: another process follows it; waiting for it to end\n"
+    assert (first.returncode, second.returncode, "Fenced" in ended) == (0, 0, False)
+
+
 def _until_head(connection: Connection, head: int) -> None:
-    end = time.monotonic() + 30
-    while rows(connection, "SELECT tip_block FROM liq.chains WHERE chain = 'ethereum'") != [
-        (head,)
-    ]:
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.02)
+    query = "SELECT tip_block FROM liq.chains WHERE chain = 'ethereum'"
+    soon(lambda: rows(connection, query) == [(head,)])
 
 
 def test_no_key_is_in_the_database(

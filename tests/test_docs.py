@@ -2,15 +2,22 @@
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
 
 from indexer import settings, sync
 from indexer.cli import main
+from indexer.evm_model import LendingMethod, Proof
 from indexer.labels import rules
 from indexer.store.database import Connection
+from indexer.venues.evm import specs
+from tests import fault_table
+from tests.chain_model.chain import Config, ModelChain
+from tests.chain_model.node import Node, comet_of
 from tests.conftest import Command
 from tests.ledger_rows import rows
 from tests.simulator import simulate, small, write_by_block, write_misc
@@ -18,6 +25,7 @@ from tests.simulator import simulate, small, write_by_block, write_misc
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 DATA = (ROOT / "docs" / "data.md").read_text()
+CHAINS = (ROOT / "docs" / "chains.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +36,15 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_by_block(sim, folder)
     write_misc(sim, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def ethereum() -> Iterator[str]:
+    """The address of a node with a few hundred blocks from 20M on."""
+    model = ModelChain(Config(seed=3))
+    model.mine(100)
+    with Node(model, calls=comet_of(model)) as served:
+        yield served.url
 
 
 def commands(group: click.Group, *path: str) -> list[tuple[tuple[str, ...], click.Command]]:
@@ -51,9 +68,8 @@ def test_every_command_is_in_the_readme(words: tuple[str, ...]) -> None:
     assert all(f"`{word}`" in README or f" {word}" in README for word in rest)
 
 
-def example_of(command: click.Command) -> str | None:
-    match = re.search(r"Example: indexer (.+)", command.help or "")
-    return match[1] if match else None
+def examples_of(command: click.Command) -> list[str]:
+    return re.findall(r"Example: indexer (.+)", command.help or "")
 
 
 @pytest.mark.parametrize(
@@ -64,41 +80,52 @@ def example_of(command: click.Command) -> str | None:
 def test_every_help_has_an_example_of_its_command(
     words: tuple[str, ...], command: click.Command
 ) -> None:
-    example = example_of(command)
+    starts = [shlex.split(example)[: len(words)] for example in examples_of(command)]
 
-    assert example is not None
-    assert shlex.split(example)[: len(words)] == list(words)
+    assert starts == [list(words)] * max(len(starts), 1)
 
 
 def runnable(text: str, node: Path, key: str) -> list[str]:
-    """An example's words, with a folder and a key that exist."""
-    words = shlex.split(text.replace("~/hl/data", str(node)))
+    """An example's words, with a folder, a key and heights that exist."""
+    text = re.sub(r"--from \d\S*", "--from 20M", text.replace("~/hl/data", str(node)))
+    words = shlex.split(re.sub(r"--to \d\S*", "--to 20_000_010", text))
     return [key if word.startswith("hyperliquid/") else word for word in words]
 
 
-def test_the_examples_of_help_run(indexer: Command, connection: Connection, node: Path) -> None:
+def test_the_examples_of_help_run(
+    indexer: Command, connection: Connection, node: Path, ethereum: str
+) -> None:
     assert indexer("backfill", "hyperliquid", "--from", node).returncode == 0
     key = str(rows(connection, "SELECT min(key) FROM liq.liquidations")[0][0])
     lasting = {("follow",), ("demo",)}  # follow never ends; demo has a test of its own
 
     done = [
-        indexer(*runnable(example, node, key))
+        indexer(*runnable(example, node, key), RPC_ETHEREUM=ethereum)
         for words, command in ALL_COMMANDS
-        if words not in lasting and (example := example_of(command))
+        if words not in lasting
+        for example in examples_of(command)
     ]
 
     assert [(run.args[3:], run.stderr) for run in done if run.returncode != 0] == []
 
 
-def test_the_examples_of_the_readme_run(
-    indexer: Command, connection: Connection, node: Path
-) -> None:
-    blocks = re.findall(r"```\n(.*?)```", README, re.DOTALL)
+def shown(page: str) -> list[str]:
+    """The commands of a page that end by themselves and need nothing from outside."""
+    blocks = re.findall(r"```\n(.*?)```", page, re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("indexer ")]
-    local = [line for line in lines if "s3://" not in line and " follow " not in line]
-    assert len(local) >= 3
+    return [line for line in lines if "s3://" not in line and " follow " not in line]
 
-    done = [indexer(*runnable(line.removeprefix("indexer "), node, "")) for line in local]
+
+def test_the_examples_of_the_readme_run(
+    indexer: Command, connection: Connection, node: Path, ethereum: str
+) -> None:
+    lines = shown(README) + shown(CHAINS)
+    assert len(lines) >= 8
+
+    done = [
+        indexer(*runnable(line.removeprefix("indexer "), node, ""), RPC_ETHEREUM=ethereum)
+        for line in lines
+    ]
 
     assert [(run.args[3:], run.stderr) for run in done if run.returncode != 0] == []
     query = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)[0]
@@ -151,8 +178,8 @@ def test_explain_of_a_key_that_is_none_says_what_a_key_is(indexer: Command) -> N
 
     assert done.returncode == 1
     assert done.stderr == (
-        "indexer: no liquidation 'hyperliquid/1/BTC/2/0xabc': take a key from the view"
-        " liq.liquidations, or venue/event_key from liq.undecoded\n"
+        "indexer: no liquidation 'hyperliquid/1/BTC/2/0xabc': take a key from the views"
+        " liq.liquidations or liq.lending_liquidations, or venue/event_key from liq.undecoded\n"
     )
 
 
@@ -167,7 +194,8 @@ def test_every_view_is_named_in_the_readme(connection: Connection) -> None:
 def test_every_setting_is_documented() -> None:
     names = re.findall(r'"((?:DATABASE|INDEXER)_\w+)"', Path(settings.__file__).read_text())
 
-    assert len(names) >= 3
+    assert len(names) >= 4
+    assert "`RPC_<CHAIN>`" in README
     assert [name for name in names if f"`{name}`" not in README] == []
 
 
@@ -176,7 +204,18 @@ def test_every_rule_and_method_is_documented() -> None:
     assert f"`indexer backfill {sync.VENUE}" in README
 
 
+def test_every_protocol_and_way_of_knowing_is_documented() -> None:
+    methods, proofs = get_args(LendingMethod), get_args(Proof)
+    words = (*(spec.name for spec in specs()), *methods, *proofs)
+
+    assert [word for word in words if f"`{word}`" not in CHAINS] == []
+
+
 def test_links_of_the_docs_lead_somewhere() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         targets = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text())
         assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_table_of_faults_is_what_the_tests_play() -> None:
+    assert (ROOT / "docs" / "faults.md").read_text() == fault_table.page()

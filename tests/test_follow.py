@@ -2,12 +2,10 @@
 the restarts of both."""
 
 import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,8 +16,10 @@ from indexer import sync
 from indexer.store import database, ledger, status
 from indexer.store.database import Connection
 from indexer.store.server import Server
+from tests import processes
 from tests.ledger_rows import LIQUIDATIONS, everything, rows, true_liquidations
 from tests.postgres import database as throw_away
+from tests.processes import soon
 from tests.simulator import Config, Simulation, simulate, write_by_block, write_misc
 from tests.simulator.write import write_streaming
 
@@ -33,7 +33,6 @@ CONFIG = Config(
     block_interval_ms=10_000,
     accounts=20,
 )
-PATIENCE_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -102,27 +101,9 @@ def node(finished: Path, tmp_path: Path) -> Node:
     return Node(finished, tmp_path / "node")
 
 
-@contextmanager
-def following(conninfo: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """`indexer follow` as a process; killed at the end if it still runs."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "indexer", "follow", "hyperliquid", "--from", str(folder)],
-        env={**os.environ, "DATABASE_URL": conninfo, "COLUMNS": "200"},
-        cwd=folder.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def until(is_so: Callable[[], bool], what: str) -> None:
-    """Wait for something to come true."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_SECONDS} s"
-        time.sleep(0.02)
+def following(conninfo: str, folder: Path) -> AbstractContextManager[subprocess.Popen[str]]:
+    """`indexer follow` of a node's folder."""
+    return processes.following(conninfo, folder.parent, "hyperliquid", "--from", str(folder))
 
 
 def until_covered(connection: Connection, facts: str, height: int) -> None:
@@ -132,13 +113,12 @@ def until_covered(connection: Connection, facts: str, height: int) -> None:
         ranges = ledger.covered(connection, "hyperliquid", facts)  # type: ignore[arg-type]
         return any(low <= height < high for low, high in ranges)
 
-    until(is_covered, f"{facts} of {height} covered")
+    soon(is_covered)
 
 
 def stopped(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
     """Stop with SIGTERM; the exit code and what went wrong on the way."""
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=PATIENCE_SECONDS)
+    said = processes.stopped(process)
     assert "Traceback" not in said
     return process.returncode, [line for line in said.splitlines() if "fault" in line]
 

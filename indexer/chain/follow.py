@@ -28,6 +28,7 @@ from indexer.store.database import Connection
 LOOK_BACK_BLOCKS = 64  # stored blocks that are compared with the chain's in one batch
 CHECK_EVERY_SECONDS = 600.0  # blocks that became final are read a second time
 CHECK_BLOCKS = 5_000  # of them at once: the head waits meanwhile
+TURN_SECONDS = 0.5
 COOL_SECONDS = 1.0
 MOST_COOL_SECONDS = 30.0
 FINALIZED_EVERY_SECONDS = 2.0  # the finalized height moves slowly; asking costs a request
@@ -90,12 +91,15 @@ class Follower:
             self._connection, self._chain, self.position.finalized_block + 1, 1
         )
         if stored and self._source.header(stored[0].number).hash != stored[0].hash:
-            raise self._stopped(stored[0].number)
+            raise self._stopped(stored[0])
         chain_coverage.stop(self._connection, self._chain, None)
 
-    def _stopped(self, block_number: int) -> FinalityViolated:
+    def _stopped(self, ours: BlockRef) -> FinalityViolated | SourceFault:
+        """A second look decides: an endpoint that is left behind on a dead branch is a fault."""
+        if self._source.header(ours.number).hash == ours.hash:
+            return SourceFault(self._chain, f"two answers about the final block {ours.number}")
         why = (
-            f"block {block_number} was final and is another one now: check the endpoints; if the"
+            f"block {ours.number} was final and is another one now: check the endpoints; if the"
             " chain really did this, its rows from there on must be taken back by hand"
         )
         chain_coverage.stop(self._connection, self._chain, why)
@@ -136,6 +140,8 @@ class Follower:
             match todo:
                 case AdvanceRange(low, high):
                     return self._advance(self._reader.range(low, high), finalized)
+                case AdvanceBlock() if (other := self._other_final(finalized)) is not None:
+                    return self._rewind(other)
                 case AdvanceBlock(block):
                     return self._advance(self._reader.block(block), finalized)
                 case LookBack():
@@ -151,6 +157,17 @@ class Follower:
             self._finalized = self._source.finalized()
             self._finalized_at = now
         return max(self._finalized, self.position.finalized_block)
+
+    def _other_final(self, finalized: int) -> LookBack | None:
+        """The block that became final must be the one that we hold, or we would hold to a branch
+        as final that is not: the head may come from an endpoint that has not left it yet."""
+        if finalized <= self.position.finalized_block:
+            return None
+        ours = chain_rows.blocks_down(self._connection, self._chain, finalized + 1, 1)[0]
+        theirs = self._source.header(finalized)
+        if theirs.hash == ours.hash:
+            return None
+        return LookBack(f"the final block {finalized} is {theirs.hash}, not {ours.hash}")
 
     def _child(self, head: BlockRef, finalized: int) -> BlockRef | None:
         number = self.position.next_block
@@ -176,10 +193,9 @@ class Follower:
         self.position = written.position
         described = self._assets.ask(reading.step.liquidations())
         tokens.store(self._connection, described)
-        if self.position.finalized_block > final_before:
-            chain_coverage.prune_blocks(
-                self._connection, self._chain, final_before, self.position.finalized_block
-            )
+        final = min(self.position.finalized_block, self.position.next_block - 1)  # not our tip
+        if final > final_before:
+            chain_coverage.prune_blocks(self._connection, self._chain, final_before, final)
         return written
 
     def _remember_if_connected(self) -> None:
@@ -205,14 +221,12 @@ class Follower:
         below = self.position.next_block
         while True:
             stored = chain_rows.blocks_down(self._connection, self._chain, below, LOOK_BACK_BLOCKS)
-            if not stored:
-                raise self._stopped(below)
             theirs = {one.number: one for one in self._source.headers([b.number for b in stored])}
             for block in stored:
                 if theirs[block.number].hash == block.hash:
                     return block
                 if block.number <= self.position.finalized_block:
-                    raise self._stopped(block.number)
+                    raise self._stopped(block)
             below = stored[-1].number
 
 
@@ -263,6 +277,8 @@ def follow(
         try:
             with connect() as connection:
                 if follower is None:
+                    if not _wait_for_turn(connection, source.profile.name, is_over, say, wake):
+                        return
                     follower = Follower(connection, source, decoder, venues)
                 else:
                     follower.reconnect(connection)
@@ -274,6 +290,23 @@ def follow(
             say(f"{source.profile.name}: {_first_line(error)}; trying again in {cool:.0f} s")
             wake.wait(cool)
             cool = min(cool * 2, MOST_COOL_SECONDS)
+
+
+def _wait_for_turn(
+    connection: Connection,
+    chain: str,
+    is_over: Callable[[], bool],
+    say: Callable[[str], None],
+    wake: Watch,
+) -> bool:
+    """Wait while another process follows the chain; false when we are told to stop meanwhile."""
+    if not chain_coverage.has_turn(connection, chain):
+        say(f"{chain}: another process follows it; waiting for it to end")
+        while not chain_coverage.has_turn(connection, chain):
+            if is_over():
+                return False
+            wake.wait(TURN_SECONDS)
+    return True
 
 
 def _first_line(error: Exception) -> str:

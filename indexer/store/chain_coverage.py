@@ -46,6 +46,13 @@ def position(connection: Connection, chain: str) -> Position | None:
     return None if row is None else Position(*row)  # type: ignore[arg-type]
 
 
+def held_until(connection: Connection, chain: str) -> int | None:
+    """The height below which all blocks of a followed chain are final and read; what is above it
+    is the follower's alone. None where the chain is not followed."""
+    at = position(connection, chain)
+    return None if at is None else min(at.finalized_block + 1, at.next_block)
+
+
 def begin(connection: Connection, parent: BlockRef, finalized: int) -> None:
     """Begin to follow a chain after a block, unless it is followed already."""
     connection.execute(
@@ -69,6 +76,17 @@ def take_over(connection: Connection, chain: str) -> Position:
     ).fetchone()
     assert row is not None
     return Position(*row)  # type: ignore[arg-type]
+
+
+def has_turn(connection: Connection, chain: str) -> bool:
+    """Whether nobody else follows the chain, as far as a lock tells that ends with a connection.
+
+    A courtesy, so that two supervisors do not chase each other's processes; the epoch is what
+    keeps the other one from writing."""
+    row = connection.execute(
+        "SELECT pg_try_advisory_lock(hashtext('indexer follow'), hashtext(%s))", (chain,)
+    ).fetchone()
+    return row is not None and bool(row[0])
 
 
 def advance(connection: Connection, at: Position, to: BlockRef, finalized: int) -> Position:

@@ -1,13 +1,7 @@
 """The real command follows the genuine contracts over HTTP and WebSocket; every row equals what
 the contracts' own state says."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +12,7 @@ from indexer.store.database import Connection
 from tests.conftest import Command
 from tests.devchain.network import Network
 from tests.ledger_rows import rows
+from tests.processes import following, soon, stopped
 
 Row = tuple[object, ...]
 COLUMNS = (
@@ -66,30 +61,6 @@ def everything(chain: Network) -> list[LendingLiquidation]:
     return [protocol.liquidate() for protocol in chain.protocols.values()]
 
 
-@contextmanager
-def following(conninfo: str, folder: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """`indexer follow anvil` as a process; it is asked to stop at the end and must do so well."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "indexer", "follow", "anvil"],
-        env={**os.environ, "DATABASE_URL": conninfo, **env},
-        cwd=folder, text=True, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
-        assert (process.returncode, said.count("Traceback")) == (0, 0), said
-
-
-def soon(is_so: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until something holds; fails when it does not."""
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.01)
-
-
 def until(connection: Connection, truth: list[LendingLiquidation]) -> None:
     """Wait for the ledger to be this, and say how it differs when it does not become so."""
     wanted = sorted(map(as_row, truth), key=lambda row: (row[3], row[1]))
@@ -111,9 +82,11 @@ def started(
 ) -> Iterator[None]:
     """The chain is being followed."""
     env = environment(devchain, tmp_path, RPC_ANVIL=f"{devchain.node.url},{devchain.node.ws_url}")
-    with following(conninfo, tmp_path, env):
+    with following(conninfo, tmp_path, "anvil", **env) as process:
         soon(lambda: tip(connection) == devchain.node.head)
         yield
+        said = stopped(process)
+    assert (process.returncode, "Traceback" in said) == (0, False), said
 
 
 def test_a_backfill_equals_the_state_of_the_contracts(
