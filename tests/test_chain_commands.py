@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from eth_abi.abi import encode
 
+from indexer.cli.console import Height
 from indexer.store.database import Connection
 from tests.chain_model.chain import Config, ModelChain
-from tests.chain_model.node import Limits, Node, comet_of
+from tests.chain_model.node import Calls, Limits, Node, comet_of
+from tests.chain_model.serve import RpcError
 from tests.conftest import Command
 from tests.ledger_rows import rows
 from tests.processes import following, soon, stopped
@@ -359,3 +362,52 @@ def test_what_waits_for_a_receipt_is_settled_by_a_node_that_has_it(
         "SELECT count(*) FROM liq.undecoded UNION ALL"
         " SELECT count(*) FROM liq.lending_liquidations",
     ) == [(0,), (sum(row.venue == "comet.ethereum" for row in truth),)]
+
+
+HOSTILE = b"\x00\x1b[31mUSDC\x1b[0m\xe2\x80\xae<script>\xff\xed\xa0\x80"
+
+
+def hostile_token(chain: ModelChain) -> Calls:
+    """Every token calls itself HOSTILE and has 255 decimals."""
+    known = comet_of(chain)
+    text = "0x" + encode(["bytes"], [HOSTILE]).hex()  # as a string, but it is no UTF-8
+    said = {"0x95d89b41": text, "0x06fdde03": text, "0x313ce567": "0x" + 62 * "0" + "ff"}
+
+    def call(to: str, data: str) -> str | RpcError:
+        return said.get(data) or known(to, data)
+
+    return call
+
+
+def test_what_a_token_calls_itself_breaks_no_row_and_reaches_no_terminal(
+    chain: ModelChain, quick_indexer: Command, connection: Connection
+) -> None:
+    with Node(chain, calls=hostile_token(chain)) as node:
+        done = quick_indexer("backfill", *VENUES, *bounds(chain), RPC_ETHEREUM=node.url)
+    ((key, symbol, raw, decimals, repaid_raw, repaid),) = rows(
+        connection,
+        "SELECT key, repaid_symbol, symbol_raw, decimals, repaid_raw, repaid"
+        " FROM liq.lending_liquidations JOIN ledger.asset ON address = repaid_asset"
+        " WHERE repaid_raw > 0 ORDER BY key LIMIT 1",
+    )
+
+    explained = quick_indexer("explain", key)
+
+    assert (done.returncode, explained.returncode) == (0, 0)
+    assert (symbol, raw, decimals, repaid) == (
+        "[31mUSDC[0m<script>\ufffd\ufffd\ufffd\ufffd",
+        HOSTILE,
+        255,
+        None,
+    )
+    assert str(repaid_raw) in explained.stdout
+    assert [c for c in explained.stdout if not c.isprintable() and c != "\n"] == []
+    assert "[31mUSDC[0m<script>" in explained.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "height"),
+    [("18M", 18_000_000), ("18.5M", 18_500_000), ("10k", 10_000), ("1_000", 1_000), ("0", 0)],
+)
+def test_a_height_may_be_written_short(text: str, height: int) -> None:
+    assert Height().convert(text, None, None) == height

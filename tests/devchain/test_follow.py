@@ -126,7 +126,8 @@ def test_redecode_and_check_change_nothing_that_is_right(
     until(connection, truth)
 
 
-@pytest.mark.parametrize("depth", [1, 2, 5])
+# with four slots an epoch the eighth block below the head is final
+@pytest.mark.parametrize("depth", [1, 2, 7])
 def test_a_reorg_takes_a_liquidation_back_and_another_takes_its_place(
     devchain: Network, connection: Connection, started: None, depth: int
 ) -> None:
@@ -170,3 +171,21 @@ def test_the_same_transaction_in_another_block_is_one_row(
     after = aave.truth(attempt, receipts[0])
     assert (after.tx_hash, after.block_number) == (before.tx_hash, before.block_number + 1)
     until(connection, [after])
+
+
+def test_a_liquidation_that_a_reorg_took_back_can_happen_again(
+    devchain: Network, connection: Connection, started: None
+) -> None:
+    aave = devchain.aave_v3
+    account = aave.open_position()
+    aave.fall()
+    attempt = aave.attempt(account)
+    first = aave.make(attempt)
+    until(connection, [first])
+
+    devchain.node.reorg(1)
+    devchain.node.mine(1)
+    until(connection, [])
+    again = aave.make(aave.attempt(account))
+
+    until(connection, [again])
