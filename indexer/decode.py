@@ -10,6 +10,7 @@ import re
 from collections import ChainMap, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
+from operator import attrgetter
 from typing import Any, cast
 
 import msgspec
@@ -90,6 +91,8 @@ def load_abi(file: str) -> tuple[AbiEvent, ...]:
 
 
 NotDecoded = str  # why
+_JOINABLE = (LendingLiquidation, Sibling)
+_log_index = attrgetter("log_index")
 
 
 class Layout:
@@ -385,6 +388,7 @@ class Decoder:
     def __init__(self, specs: Sequence[ProtocolSpec]) -> None:
         self._specs: dict[str, ProtocolSpec] = {}  # by the protocol's name as users see it
         self._places: dict[tuple[str, str], _Place] = {}
+        self._deployed: dict[FactKey, str | None] = {}  # what each of them is
         self._roles: dict[str, _Events] = {}  # by "protocol/role"
         self._bystanders: dict[str, dict[tuple[str, int], Layout]] = {}
         self._liquidations: set[str] = set()
@@ -404,6 +408,7 @@ class Decoder:
             key = at.chain, at.address.lower()
             if self._places.setdefault(key, place) is not place:
                 raise ValueError(f"{at.address} on {at.chain} is deployed twice")
+            self._deployed[at.chain, EMITTER_FACT, key[1]] = f"{at.name}/{at.role}"
         for shape in {shape for events in compiled.values() for shape in events.liquidations}:
             self._liquidations.add(shape[0])
             self._looks_like[shape] = (*self._looks_like.get(shape, ()), spec.name)
@@ -491,15 +496,16 @@ class Decoder:
         joinable: dict[str, list[Joinable]] = {}
         others: list[Log] = []
         learnt: dict[FactKey, str | None] = {}
-        known: Facts = ChainMap(learnt, cast(dict[FactKey, str | None], facts))
-        for log in sorted(logs, key=lambda log: log.log_index):
-            outcome = self.decode(log, known if learnt else facts)
+        known = facts
+        for log in sorted(logs, key=_log_index):
+            outcome = self.decode(log, known)
             if outcome is None:
                 others.append(log)
-            elif not isinstance(outcome, LendingLiquidation | Sibling):
+            elif not isinstance(outcome, _JOINABLE):
                 outcomes.append(outcome)
                 if isinstance(outcome, Learnt):
                     learnt |= {fact.key: fact.value for fact in outcome.facts}
+                    known = ChainMap(learnt, cast(dict[FactKey, str | None], facts))
             else:
                 spec = self.spec_of(outcome.venue or "")
                 if spec.needs_receipt and not is_whole:
@@ -520,7 +526,8 @@ class Decoder:
         if join is None:
             return events
         seen = [*events, *self._seen_by(name, others)]
-        return join(sorted(seen, key=lambda event: event.log_index), facts)
+        known: Facts = ChainMap(self._deployed, cast(dict[FactKey, str | None], facts))
+        return join(sorted(seen, key=lambda event: event.log_index), known)
 
     def _seen_by(self, name: str, logs: list[Log]) -> list[Joinable]:
         """Those of other people's logs that the join of a protocol wants to see."""

@@ -379,7 +379,8 @@ class Quarantined(msgspec.Struct, frozen=True, gc=False):
 
 Joinable = LendingLiquidation | Sibling
 Decoded = LendingLiquidation | Sibling | Learnt | UndecodedLog | Quarantined
-# The rows and siblings of one protocol in one transaction, in order -> what becomes of them.
+# The rows and siblings of one protocol in one transaction, in order -> what becomes of them. The
+# facts also tell what each deployment is, as EMITTER_FACT.
 Join = Callable[[Sequence[Joinable], Facts], Iterable[LendingLiquidation | UndecodedLog]]
 
 

@@ -58,7 +58,6 @@ def serve() -> None:
     import boto3  # noqa: F401 - what S3 and the chains need is imported once too
 
     import indexer.chain.follow  # noqa: F401
-
     from indexer.cli import main
 
     for line in sys.stdin:

@@ -103,7 +103,7 @@ class Chain:
     def _add(self, number: int, logs: int, fork: int) -> None:
         parent = self.blocks[-1]["hash"] if self.blocks else "0x" + "00" * 32
         bloom = 0
-        for word in (POOL, TOPIC) if logs else ():
+        for word in (POOL, TOPIC, *map(_word, range(logs))) if logs else ():
             bloom |= wire.bloom_bits(word)
         transactions = [_word(number * 1_000 + fork + 1)] if logs else []
         header = wire.Header(

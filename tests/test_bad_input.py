@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from indexer.store.database import Connection
 from tests.ledger_rows import LIQUIDATIONS, Rows, everything, in_order, rows, true_liquidations
+from tests.rpc_proxy import plays
 from tests.simulator import Config, Simulation, simulate, write_by_block, write_fills, write_misc
 from tests.simulator.write import write_streaming
 
@@ -131,6 +132,7 @@ def compress(path: Path, **options: object) -> Path:
     return packed
 
 
+@plays("F04", "an LZ4 frame that is cut off", "a fault with its byte; what came before is kept")
 def test_a_truncated_lz4_frame_is_read_up_to_the_cut(
     indexer: Command, connection: Connection, sim: Simulation, tree: Path, hour: Path
 ) -> None:
@@ -166,6 +168,37 @@ def test_a_damaged_lz4_frame_is_read_up_to_the_damage(
     assert messages[1:] == as_faults(missing(low, HOUR_0))
 
 
+@plays("F05", "two LZ4 frames in one file", "both are read")
+def test_frames_one_after_the_other_are_read(
+    indexer: Command, connection: Connection, sim: Simulation, tree: Path, hour: Path
+) -> None:
+    lines = lines_of(hour)
+    put(hour, lines[:MARKED])
+    packed = compress(hour)
+    with packed.open("ab") as file:
+        file.write(lz4.frame.compress("".join(lines[MARKED:]).encode()))
+
+    result = indexer("backfill", "hyperliquid", "--from", tree)
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert rows(connection, LIQUIDATIONS) == true_liquidations(sim.truth)
+
+
+@plays("F06", "bytes after an LZ4 frame that are none", "a fault; the frame's own lines are kept")
+def test_what_follows_a_frame_and_is_none_is_a_fault(
+    indexer: Command, connection: Connection, sim: Simulation, tree: Path, hour: Path
+) -> None:
+    count = len(lines_of(hour))
+    packed = compress(hour)
+    with packed.open("ab") as file:
+        file.write(b"and then some")
+
+    messages = said(indexer("backfill", "hyperliquid", "--from", tree))
+
+    assert messages[0].startswith(f"fault: {packed}:{count + 1}: ")
+    assert rows(connection, LIQUIDATIONS) == true_liquidations(sim.truth)
+
+
 def test_a_file_that_is_no_lz4_frame_is_called_so(
     indexer: Command, connection: Connection, sim: Simulation, tree: Path, hour: Path
 ) -> None:
@@ -177,6 +210,7 @@ def test_a_file_that_is_no_lz4_frame_is_called_so(
 
 
 @pytest.mark.parametrize("name", ["23", "23.lz4"])
+@plays("F15", "a file of 0 bytes, plain or compressed", "a fault and a hole, not an empty hour")
 def test_an_empty_file_is_a_fault(
     indexer: Command, connection: Connection, sim: Simulation, tree: Path, hour: Path, name: str
 ) -> None:
@@ -723,9 +757,9 @@ def test_a_report_to_a_full_disk_fails(indexer: Command, tree: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        ("backfill dydx --from .", "'dydx' is not 'hyperliquid'"),
+        ("backfill dydx --from .", "no venue or chain 'dydx'; chains are "),
         ("backfill hyperliquid", "Missing option '--from'"),
-        ("follow hyperliquid", "Missing option '--from'"),
+        ("follow hyperliquid", "say where the node writes: --from DIR"),
         ("report whales --since yesterday", "write 90s, 30m, 24h or 7d"),
         ("report whales --since ²h", "write 90s, 30m, 24h or 7d"),
         ("report whales --since 99999999999999d", "write 90s, 30m, 24h or 7d"),
@@ -772,6 +806,7 @@ def test_a_password_that_breaks_the_url_is_never_shown(indexer: Command, passwor
 
 
 @pytest.mark.parametrize("place", ["127.0.0.1:1/liq", "no-such-host.invalid/liq", "127.0.0.1:x/l"])
+@plays("S04", "a database that cannot be reached", "one line that names it, without the password")
 def test_a_password_is_never_shown(indexer: Command, place: str) -> None:
     result = indexer("status", DATABASE_URL=f"postgresql://someone:{CANARY}@{place}")
 

@@ -170,14 +170,14 @@ def test_redecode_makes_a_row_of_what_a_new_deployment_explains(
 
 BAD = {
     "unknown venue": (
-        ["backfill", "aave_v9.ethereum", "--from", "1", "--to", "2"], 1,
+        ["backfill", "aave_v9.ethereum", "--from", "1", "--to", "2"], 2,
         "no venue 'aave_v9.ethereum'; there are aave_v1.ethereum, ",
     ),
     "unknown chain": (
-        ["follow", "etherium"], 1, "no venue or chain 'etherium'; chains are ",
+        ["follow", "etherium"], 2, "no venue or chain 'etherium'; chains are ",
     ),
     "venue on a chain where it is not": (
-        ["check", "comet.gnosis"], 1, "no venue 'comet.gnosis'; there are ",
+        ["check", "comet.gnosis"], 2, "no venue 'comet.gnosis'; there are ",
     ),
     "no endpoint": (
         ["backfill", "aave_v2.polygon", "--from", "1", "--to", "2"], 1,

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from alembic.config import Config
@@ -11,9 +12,12 @@ from indexer import resources
 from indexer.errors import ConfigError
 from indexer.store import database
 from indexer.store.database import Connection
+from indexer.store.migration import upgrade
 from indexer.store.server import Server
 from tests.ledger_rows import rows
 from tests.postgres import database as throw_away
+from tests.processes import soon
+from tests.rpc_proxy import plays
 
 
 @pytest.mark.any_postgres
@@ -66,15 +70,49 @@ def test_two_commands_migrate_an_empty_database_at_once(postgres: Server) -> Non
             ]
 
 
+@plays(
+    "P15",
+    "a reader's open transaction while a migration changes the table",
+    "the change gives up after two seconds, lets writers pass, and is tried again",
+)
+def test_P15_a_long_reader_holds_up_a_migration_but_nobody_else(postgres: Server) -> None:
+    with throw_away(postgres) as conninfo:
+        upgrade(conninfo, "0002")
+        with database.connect(conninfo) as reader, database.connect(conninfo) as writer:
+            reader.execute("BEGIN")
+            reader.execute("SELECT FROM ledger.coverage")
+            with ThreadPoolExecutor(1) as thread:
+                migration = thread.submit(upgrade, conninfo)
+                until_it_waits(writer)
+                writer.execute("SET statement_timeout = '10s'")
+                writer.execute(COVER, ("[1,10)",))
+                was_done = migration.done()
+                reader.execute("COMMIT")
+                migration.result(timeout=60)
+
+            assert was_done is False
+            assert rows(writer, "SELECT version_num FROM ledger.alembic_version") == [
+                (database.newest_revision(),)
+            ]
+
+
+def until_it_waits(connection: Connection) -> None:
+    """Until some transaction waits for a lock on a table."""
+    query = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
+    soon(lambda: rows(connection, query) == [(True,)])
+
+
+COVER = """
+    INSERT INTO ledger.coverage (venue, facts, blocks, times, verification, decoder_version)
+    VALUES ('hyperliquid', 'liquidations', %s, tstzrange(now(), now(), '[]'), 'every_height', 1)
+"""
+
+
 def test_the_same_blocks_cannot_be_covered_twice(connection: Connection) -> None:
-    cover = """
-        INSERT INTO ledger.coverage (venue, facts, blocks, times, verification, decoder_version)
-        VALUES ('hyperliquid', 'liquidations', %s, tstzrange(now(), now(), '[]'), 'every_height', 1)
-    """
-    connection.execute(cover, ("[1,10)",))
+    connection.execute(COVER, ("[1,10)",))
 
     with pytest.raises(Exception, match="covered_once"):
-        connection.execute(cover, ("[9,12)",))
+        connection.execute(COVER, ("[9,12)",))
 
 
 def test_a_database_that_cannot_be_reached_is_named_without_its_password() -> None:

@@ -24,6 +24,7 @@ from indexer.evm_model import (
     UndecodedLog,
 )
 from tests.evm_logs import DECODER, encoded, known
+from tests.rpc_proxy import plays
 
 POOL = "0x87870bca3f3fd6335c3f4ce8392d69350b4fa4e2"
 MORPHO = "0xbbbbbbbbbb9cc5e90e3b3af64bdaf62c37eeffcb"
@@ -85,6 +86,7 @@ def test_a_word(kind: str, data: str, value: int | str | bool | None) -> None:
         (word("1") + word("g"), "data is no hex text"),
     ],
 )
+@plays("S16", "event data that is longer than its ABI says", "undecoded, with the reason")
 def test_why_a_log_is_not_read(data: str, reason: str) -> None:
     _, layout = layout_of(Argument("a", "uint256"), Argument("b", "bool"))
     assert layout.read(log_of(layout, data)) == reason
@@ -101,6 +103,7 @@ def test_members_of_a_tuple_are_named_with_a_dot() -> None:
     assert layout.read(log) == [7, True, POOL]
 
 
+@plays("S18", "a string argument that is no UTF-8", "undecoded, with the reason")
 def test_dynamic_types_go_through_eth_abi_and_must_be_canonical() -> None:
     event, layout = layout_of(
         Argument("who", "address", True), Argument("text", "string"), Argument("list", "uint8[2][]")
@@ -188,7 +191,7 @@ def test_a_log_becomes_a_row() -> None:
         repaid=Leg("0x" + 40 * "b", 1000),
         seized=Leg("0x" + 40 * "a", 2000),
         seized_is_shares=False,
-        decoder_version=1,
+        decoder_version=2,
     )
 
 
@@ -197,10 +200,11 @@ def test_the_same_address_on_another_chain_is_a_stranger() -> None:
     assert DECODER.decode(log, {}) == Quarantined(log, ("aave_v2", "aave_v3"))
 
 
+@plays("S13", "our first topic, another number of topics", "undecoded, with the reason")
 def test_a_wrong_number_of_topics_is_said() -> None:
     log = liquidation_call(topics=liquidation_call().topics[:3])
     assert DECODER.decode(log, {}) == UndecodedLog(
-        "aave_v3.ethereum", log, "3 topics, 4 expected", 1
+        "aave_v3.ethereum", log, "3 topics, 4 expected", 2
     )
 
 

@@ -9,12 +9,15 @@ import pytest
 from eth_abi.abi import decode, encode
 
 from indexer.errors import SourceFault
-from indexer.evm_model import CallResult, EthCall, LogFilter
+from indexer.evm_model import CallResult, EthCall, Log, LogFilter, LogRange
 from indexer.sources import multicall, wire
 from indexer.sources.chains import BY_NAME, CHAINS, MULTICALL3, ChainProfile, profile_of
 from indexer.sources.endpoints import BlockUnknown, NoAnswer, NotServed, Width
 from indexer.sources.evm import EvmSource
 from indexer.sources.refusals import Refusal
+from tests.chain_model.chain import ModelChain
+from tests.chain_model.faults import Faults
+from tests.chain_model.node import Node as ModelNode
 from tests.rpc_proxy import (
     OTHER_POOL,
     OTHER_TOPIC,
@@ -141,8 +144,9 @@ def test_L01_a_negative_bloom_of_a_genuine_header_proves_emptiness(
 
 
 def test_L01_a_forged_bloom_proves_nothing(source: EvmSource, node: Node, chain: Chain) -> None:
-    empty = {"logsBloom": "0x" + "00" * 256}
-    node.edit_result(lambda block: {**block, **empty}, "eth_getBlockByHash", times=2)
+    """A field that we do not know hides that the header is forged, and makes its bloom no proof."""
+    forged = {"logsBloom": "0x" + "00" * 256, "ofALaterFork": "0x1"}
+    node.edit_result(lambda block: {**block, **forged}, "eth_getBlockByHash", times=2)
     node.result([], "eth_getLogs")
     found = source.logs_of_block(chain.ref(3), WANTED)
     assert (places(found.logs), found.proof) == ([(3, 0), (3, 1)], "receipts")
@@ -173,6 +177,7 @@ def test_L01_an_empty_range_without_a_second_endpoint_is_unverified(source: EvmS
     assert source.logs(WANTED, 4, 6).proof == "unverified"
 
 
+@plays("L05", "[] for old blocks that have logs", "a second endpoint is asked; receipts decide")
 def test_L01_a_wrongly_empty_range_is_settled_by_receipts(pair: EvmSource, node: Node) -> None:
     node.result([], "eth_getLogs")
     found = pair.logs(WANTED, 2, 8)
@@ -189,6 +194,7 @@ def test_L02_a_partial_answer_at_the_tip_is_completed(
     assert (places(found.logs), found.proof) == ([(3, 0), (3, 1)], "receipts")
 
 
+@plays("L24", "a range read leaves out a log that the block has", "a check; receipts decide")
 def test_L02_a_check_finds_a_partial_range(pair: EvmSource, node: Node) -> None:
     node.edit_result(lambda logs: logs[:-1], "eth_getLogs")
     found = pair.some_logs(WANTED, 0, 40, is_check=True)
@@ -463,6 +469,16 @@ def test_L15_a_removed_log_discards_the_answer(pair: EvmSource, node: Node) -> N
     assert refused(pair, node, lambda logs: [{**logs[0], "removed": True}, *logs[1:]])
 
 
+@plays("B27", "a log of a transaction that is not in its block", "discarded; ask elsewhere")
+def test_B27_a_log_of_a_foreign_transaction_discards_the_answer(
+    pair: EvmSource, node: Node, chain: Chain
+) -> None:
+    node.edit_result(lambda logs: [{**logs[0], "transactionHash": TOPIC}], "eth_getLogs")
+    found = pair.logs_of_block(chain.ref(3), WANTED)
+    assert (places(found.logs), found.endpoint) == ([(3, 0), (3, 1)], "127.0.0.1 #2")
+    assert pair.endpoints.all[0].faults == {"Untrue": 1}
+
+
 @plays("L16", "two logs of a block with one index", "the answer is discarded; ask elsewhere")
 def test_L16_a_double_index_discards_the_answer(pair: EvmSource, node: Node) -> None:
     assert refused(pair, node, lambda logs: [{**logs[0], "logIndex": "0x1"}, *logs[1:]])
@@ -518,6 +534,20 @@ def test_L20_logs_are_sorted(source: EvmSource, node: Node) -> None:
 def test_L21_a_useless_bloom_is_no_proof(opened: Open, node: Node, chain: Chain) -> None:
     source = opened(node, profile=NO_BLOOM)
     assert source.logs_of_block(chain.ref(4), WANTED).proof == "receipts"
+
+
+@plays("L22", "receipts of transactions that the header leaves out", "the profile says so: taken")
+def test_L22_logs_of_system_transactions_are_in_no_bloom(
+    opened: Open, node: Node, chain: Chain
+) -> None:
+    own = msgspec.structs.replace(NO_BLOOM, system_transactions=True)
+    (moved,) = node.eth_getBlockReceipts(chain.blocks[3]["hash"])
+    logs = [{**log, "transactionHash": TOPIC, "blockHash": chain.blocks[4]["hash"],
+             "blockNumber": "0x4"} for log in moved["logs"]]  # fmt: skip
+    system = {"transactionHash": TOPIC, "blockHash": chain.blocks[4]["hash"], "logs": logs}
+    node.edit_result(lambda sent: [*sent, {**moved, **system}], "eth_getBlockReceipts")
+    found = opened(node, profile=own).logs_of_block(chain.ref(4), WANTED)
+    assert (places(found.logs), found.proof) == ([(4, 0), (4, 1)], "receipts")
 
 
 @plays("L23", "headers that are served before their bloom is ready", "the profile says so")
@@ -668,6 +698,8 @@ def test_B14_an_impossible_time_is_refused(
         lambda sent: [{**sent[0], "blockHash": TOPIC}],
         lambda sent: [{**sent[0], "transactionHash": TOPIC}],
         lambda sent: [{**sent[0], "logs": sent[0]["logs"][1:]}],
+        lambda sent: [{**sent[0], "logs": sent[0]["logs"][:1]}],
+        lambda sent: [{**sent[0], "logs": []}],
     ],
 )
 def test_B21_incomplete_receipts_are_refused(
@@ -688,7 +720,54 @@ def test_B22_a_block_without_its_transactions_is_refused(
     assert pair.endpoints.all[0].faults == {"Untrue": 1}
 
 
-@plays("B23", "a header that does not hash to its hash", "its bloom proves nothing")
+def test_B21_receipts_without_logs_are_refused_by_the_bloom_of_their_block(
+    clock: FakeClock,
+) -> None:
+    chain = ModelChain()
+    chain.mine(9)
+    faults = Faults(script=["bare_receipts"])
+    with (
+        ModelNode(chain, faults=faults) as node,
+        closing(EvmSource(BY_NAME["ethereum"], [node.url], clock=clock.clock)) as source,
+    ):
+        block = source.header(next(one.number for one in chain.branch.blocks if [*one.logs]))
+        found = source.receipts(block)
+    assert (faults.served, source.endpoints.all[0].faults) == ({"bare_receipts": 1}, {"Untrue": 1})
+    assert [log.log_index for one in found for log in one.logs] == [
+        index for _, index, _ in chain.known[block.hash].logs
+    ]
+
+
+@plays("B23", "a header that does not hash to its hash", "ask elsewhere; its bloom is no proof")
+@pytest.mark.parametrize(
+    "read", [EvmSource.header_by_hash, lambda source, block: source.receipts(source.header(7))]
+)
+def test_B23_another_blocks_fields_under_a_hash_are_refused(
+    pair: EvmSource, node: Node, chain: Chain, read: Callable[[EvmSource, str], object]
+) -> None:
+    claimed = {name: chain.blocks[7][name] for name in ("hash", "number")}
+    node.result({**chain.blocks[6], **claimed}, "eth_getBlockByHash")
+    read(pair, chain.blocks[7]["hash"])
+    assert pair.endpoints.all[0].faults == {"Untrue": 1}
+
+
+def test_B23_a_header_of_a_later_fork_is_not_taken_for_forged(
+    source: EvmSource, node: Node, chain: Chain
+) -> None:
+    later = {"blockAccessListHash": TOPIC, "hash": TOPIC}  # EIP-7928
+    node.result({**chain.blocks[7], **later}, "eth_getBlockByHash")
+    expected = msgspec.structs.replace(chain.ref(7), hash=TOPIC)
+    assert source.header_by_hash(TOPIC) == expected
+
+
+def test_B23_headers_of_chains_that_hash_otherwise_are_not_hashed(
+    opened: Open, node: Node, chain: Chain
+) -> None:
+    source = opened(node, profile=msgspec.structs.replace(ANVIL, has_ethereum_headers=False))
+    node.result({**chain.blocks[7], "hash": TOPIC}, "eth_getBlockByHash")
+    assert source.header_by_hash(TOPIC).hash == TOPIC
+
+
 def test_B23_a_header_is_genuine_when_it_hashes_to_its_hash() -> None:
     genesis = wire.Header(  # of Ethereum: yellow paper, appendix I
         number="0x0",
@@ -710,6 +789,118 @@ def test_B23_a_header_is_genuine_when_it_hashes_to_its_hash() -> None:
     )
     forged = msgspec.structs.replace(genesis, logs_bloom="0x" + "ff" * 256)
     assert (genesis.is_genuine(), forged.is_genuine()) == (True, False)
+
+
+# receipts
+
+
+def tx(chain: Chain, number: int) -> tuple[str, str]:
+    """The only transaction of a block, and the hash of the block."""
+    return chain.blocks[number]["transactions"][0], chain.blocks[number]["hash"]
+
+
+def test_whole_transactions_are_read_in_one_request(
+    source: EvmSource, node: Node, chain: Chain
+) -> None:
+    first, second = tx(chain, 3), tx(chain, 6)
+    posts = node.posts
+    found = source.transactions(dict((first, second)))
+    assert {tx_hash: places(logs) for tx_hash, logs in found.items()} == {
+        first[0]: [(3, 0), (3, 1)],
+        second[0]: [(6, 0), (6, 1)],
+    }
+    assert node.posts == posts + 1
+
+
+def test_no_transactions_are_no_request(source: EvmSource, node: Node) -> None:
+    posts = node.posts
+    assert (source.transactions({}), node.posts) == ({}, posts)
+
+
+OF_ANOTHER = [
+    pytest.param(lambda sent: None, "Missing", id="null"),
+    pytest.param(lambda sent: {**sent, "transactionHash": TOPIC}, "Untrue", id="transaction"),
+    pytest.param(lambda sent: {**sent, "blockHash": TOPIC}, "Untrue", id="block"),
+    pytest.param(
+        lambda sent: {**sent, "logs": [{**log, "transactionHash": TOPIC} for log in sent["logs"]]},
+        "Untrue",
+        id="logs-of-another-transaction",
+    ),
+    pytest.param(
+        lambda sent: {**sent, "logs": [{**log, "blockHash": TOPIC} for log in sent["logs"]]},
+        "Untrue",
+        id="logs-of-another-block",
+    ),
+    pytest.param(
+        lambda sent: {**sent, "logs": [{**log, "blockNumber": "0x4"} for log in sent["logs"]]},
+        "Untrue",
+        id="logs-of-another-height",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "fault"), OF_ANOTHER)
+def test_the_receipt_of_something_else_is_asked_elsewhere(
+    pair: EvmSource, node: Node, chain: Chain, change: Callable[[Json], Json], fault: str
+) -> None:
+    tx_hash, block_hash = tx(chain, 3)
+    node.edit_result(change, "eth_getTransactionReceipt")
+    found = pair.transactions({tx_hash: block_hash})
+    assert places(found[tx_hash]) == [(3, 0), (3, 1)]
+    assert [one.faults for one in pair.endpoints.all] == [{fault: 1}, {}]
+
+
+def test_a_transaction_that_nobody_knows_is_an_error(source: EvmSource) -> None:
+    with pytest.raises(BlockUnknown, match="a receipt is null"):
+        source.transactions({TOPIC: TOPIC})
+
+
+def test_the_receipt_of_a_moved_transaction_is_an_error(source: EvmSource, chain: Chain) -> None:
+    tx_hash, _ = tx(chain, 3)
+    with pytest.raises(NoAnswer, match="of another block"):
+        source.transactions({tx_hash: TOPIC})
+
+
+def of_receipts(chain: Chain, logs: tuple[Log, ...], whole: dict[str, tuple[Log, ...]]) -> LogRange:
+    """Block 3 as its receipts have it."""
+    block = chain.ref(3)
+    return LogRange(
+        block_from=3, block_to=4, logs=logs, times={3: block.time} if logs else {}, first=block,
+        last=block, proof="receipts", endpoint="127.0.0.1 #1", whole=whole,
+    )  # fmt: skip
+
+
+def test_the_receipts_of_a_block_have_its_wanted_logs_and_whole_transactions(
+    source: EvmSource, chain: Chain
+) -> None:
+    found = source.logs_by_receipts(chain.ref(3), WANTED)
+    assert found == of_receipts(chain, found.logs, {tx(chain, 3)[0]: found.logs})
+    assert places(found.logs) == [(3, 0), (3, 1)]
+
+
+def test_receipts_without_a_wanted_log_are_an_empty_range(source: EvmSource, chain: Chain) -> None:
+    other = LogFilter(None, frozenset({OTHER_TOPIC}))
+    assert source.logs_by_receipts(chain.ref(3), other) == of_receipts(chain, (), {})
+
+
+@pytest.mark.parametrize(("change", "fault"), OF_ANOTHER)
+def test_receipts_one_by_one_that_are_of_something_else_are_asked_elsewhere(
+    pair: EvmSource, node: Node, chain: Chain, change: Callable[[Json], Json], fault: str
+) -> None:
+    node.error(-32601, "no such method", "eth_getBlockReceipts")
+    node.edit_result(change, "eth_getTransactionReceipt")
+    found = pair.logs_by_receipts(chain.ref(3), WANTED)
+    assert (places(found.logs), found.endpoint) == ([(3, 0), (3, 1)], "127.0.0.1 #2")
+    assert pair.endpoints.all[0].faults == {fault: 1}
+
+
+def test_an_endpoint_without_receipts_leaves_them_to_another(
+    pair: EvmSource, node: Node, chain: Chain
+) -> None:
+    node.error(-32601, "no such method", "eth_getBlockReceipts")
+    node.error(-32601, "no such method", "eth_getTransactionReceipt")
+    found = pair.logs_by_receipts(chain.ref(3), WANTED)
+    assert (places(found.logs), found.endpoint) == ([(3, 0), (3, 1)], "127.0.0.1 #2")
 
 
 def test_a_header_by_hash(source: EvmSource, chain: Chain) -> None:

@@ -36,6 +36,7 @@ from indexer.evm_model import (
 from indexer.resources import folder
 from indexer.venues import evm
 from tests.evm_logs import DECODER, GOLDEN, SPECS, Case, decoded, encoded
+from tests.rpc_proxy import plays
 
 CHAIN, OURS, STRANGER = "testnet", "0x" + 39 * "0" + "1", "0x" + 39 * "0" + "2"
 each_spec = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
@@ -204,6 +205,7 @@ def zero(argument: Argument) -> Any:
 
 
 @pytest.mark.parametrize(("spec", "role", "event"), ROLES)
+@plays("S17", "event data cut, lengthened or with dirty padding", "undecoded, with the reason")
 def test_a_broken_log_is_kept_with_a_reason(spec: ProtocolSpec, role: str, event: AbiEvent) -> None:
     args = {a.name: False if a.type == "bool" else zero(a) for a in event.inputs}
     log = encoded(event, args, chain=CHAIN, address=OURS)
@@ -307,6 +309,25 @@ def nil(row: LendingLiquidation) -> bool:
 
 def repaid(row: LendingLiquidation) -> int:
     return row.repaid.raw if row.repaid else 0
+
+
+def test_a_liquidator_contract_of_a_users_file_is_not_who_liquidated() -> None:
+    """It names nobody here, so nobody is known; without the file it is taken for a liquidator."""
+    contract = {"protocol": "venus_core", "chain": CHAIN, "address": STRANGER, "source": "mine"}
+    file = msgspec.json.encode([{**contract, "role": "liquidator"}])
+    (event,) = load_abi("venus_core_vtoken.json")
+    args = {
+        "liquidator": STRANGER, "borrower": OURS, "repayAmount": 1, "vTokenCollateral": OURS,
+        "seizeTokens": 2,
+    }  # fmt: skip
+    log = encoded(event, args, chain=CHAIN, address=OURS)
+    facts = EveryFact({(CHAIN, EMITTER_FACT, OURS): "venus_core/market"})
+    (before,) = DECODER.transaction([log], facts, is_whole=True)
+
+    (row,) = Decoder(evm.with_deployments(SPECS, file)).transaction([log], facts, is_whole=True)
+
+    assert isinstance(before, LendingLiquidation)
+    assert (before.liquidator, row) == (STRANGER, before.with_(liquidator=None))
 
 
 def test_addresses_are_checksummed_and_unique_on_their_chain() -> None:

@@ -28,6 +28,7 @@ from indexer.cli.console import (
     out,
     prepared,
     say,
+    usage,
 )
 from indexer.errors import ConfigError, IndexerError
 from indexer.report import render, whales
@@ -103,20 +104,21 @@ def backfill(
     """
     if _is_hyperliquid(venues):
         if end is not None:
-            raise click.UsageError("--to is for chains; --from names all files to read")
+            raise usage("--to is for chains; --from names all files to read")
         with connected() as connection:
             _report_backfill(connection, begin, accounts, account)
         return
+    chosen = chains.choose(venues)
     first = Height().convert(begin, None, click.get_current_context())
     if end is None:
-        raise click.UsageError("give the end of the blocks with --to, or follow the chain")
+        raise usage("give the end of the blocks with --to, or follow the chain")
     with connected() as connection:
-        chains.backfill(connection, venues, first, end, chains.Budget(per_second, per_day))
+        chains.backfill(connection, chosen, first, end, chains.Budget(per_second, per_day))
 
 
 def _is_hyperliquid(venues: tuple[str, ...]) -> bool:
     if sync.VENUE in venues and len(venues) > 1:
-        raise click.UsageError(f"{sync.VENUE} is read from files: give it a command of its own")
+        raise usage(f"{sync.VENUE} is read from files: give it a command of its own")
     return venues == (sync.VENUE,)
 
 
@@ -198,12 +200,12 @@ def follow(
     over = _until_signal()
     if not _is_hyperliquid(venues):
         if location is not None:
-            raise click.UsageError("--from is for hyperliquid; chains are read from RPC_<CHAIN>")
+            raise usage("--from is for hyperliquid; chains are read from RPC_<CHAIN>")
         budget = chains.Budget(per_second, per_day)
-        chains.follow(venues, budget, check_every.total_seconds(), over)
+        chains.follow(chains.choose(venues), budget, check_every.total_seconds(), over)
         return
     if location is None:
-        raise click.UsageError("say where the node writes: --from DIR")
+        raise usage("say where the node writes: --from DIR")
     with connected() as connection:
         say(f"following {location}; stop with Ctrl-C")
         tally = sync.follow(connection, location, with_accounts=accounts, is_over=over, say=say)
@@ -240,8 +242,9 @@ def check(
 
     Example: indexer check aave_v3.ethereum --last 10k
     """
+    chosen = chains.choose(venues)
     with connected() as connection:
-        chains.check(connection, venues, last, chains.Budget(per_second, per_day))
+        chains.check(connection, chosen, last, chains.Budget(per_second, per_day))
 
 
 @main.command()
@@ -251,8 +254,9 @@ def redecode(venues: tuple[str, ...]) -> None:
 
     Example: indexer redecode aave_v3.ethereum
     """
+    chosen = chains.choose(venues)
     with connected() as connection:
-        chains.redecode(connection, venues)
+        chains.redecode(connection, chosen)
 
 
 @main.command()

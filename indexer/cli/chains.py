@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from indexer import settings
-from indexer.cli.console import err, fail, out, prepared, say
+from indexer.cli.console import err, fail, out, prepared, say, usage
 from indexer.decode import Decoder
 from indexer.errors import ConfigError, IndexerError
 from indexer.settings import Settings
@@ -41,8 +41,19 @@ def _decoder(chosen: Settings) -> Decoder:
     return Decoder(specs)
 
 
-def _by_chain(decoder: Decoder, names: Sequence[str]) -> dict[str, list[str]]:
-    """The venues that are meant, by chain; raises ConfigError for an unknown name."""
+class Chosen(NamedTuple):
+    """The venues that are meant, by chain, and all that reading them needs."""
+
+    settings: Settings
+    decoder: Decoder
+    venues: dict[str, list[str]]
+
+
+def choose(names: Sequence[str]) -> Chosen:
+    """What the words of a command mean; a name that is neither a venue nor a chain is a usage
+    error."""
+    chosen = settings.read()
+    decoder = _decoder(chosen)
     known = decoder.venues()
     chains = {venue.rpartition(".")[2] for venue in known}
     found: dict[str, list[str]] = {}
@@ -53,8 +64,8 @@ def _by_chain(decoder: Decoder, names: Sequence[str]) -> dict[str, list[str]]:
             venues = found.setdefault(name.rpartition(".")[2], [])
             venues += [name] if name not in venues else []
         else:
-            raise ConfigError(_unknown(name, known, chains))
-    return found
+            raise usage(_unknown(name, known, chains))
+    return Chosen(chosen, decoder, found)
 
 
 def _unknown(name: str, known: Sequence[str], chains: set[str]) -> str:
@@ -96,17 +107,13 @@ def _announcements(chosen: Settings, chain: str) -> Iterator["Watch"]:
         yield watch
 
 
-def backfill(
-    connection: Connection, names: Sequence[str], first: int, end: int, budget: Budget
-) -> None:
+def backfill(connection: Connection, chosen: Chosen, first: int, end: int, budget: Budget) -> None:
     """Index final blocks, the chains one after the other."""
     from indexer.chain import redecode, sync
 
-    chosen = settings.read()
-    decoder = _decoder(chosen)
-    not_final = 0
-    for chain, venues in _by_chain(decoder, names).items():
-        with _source(chosen, chain, budget) as source, _progress(chain) as progress:
+    decoder = chosen.decoder
+    for chain, venues in chosen.venues.items():
+        with _source(chosen.settings, chain, budget) as source, _progress(chain) as progress:
             redecode.settle(connection, source, decoder)
             tally = sync.backfill(
                 connection, source, decoder, venues, first, end, progress=progress
@@ -121,7 +128,6 @@ def backfill(
                 f"{chain}: {tally.not_final:,} blocks up to {end:,} are not final yet:"
                 f" indexer follow {chain}"
             )
-        not_final += tally.not_final
 
 
 @contextmanager
@@ -139,17 +145,16 @@ def _progress(chain: str) -> Iterator[Callable[[int, int, int], None]]:
         )
 
 
-def check(connection: Connection, names: Sequence[str], last: int, budget: Budget) -> None:
+def check(connection: Connection, chosen: Chosen, last: int, budget: Budget) -> None:
     """Read the newest final blocks a second time."""
     from indexer.chain import check as checks
 
-    chosen = settings.read()
-    decoder = _decoder(chosen)
     unsettled: list[str] = []
-    for chain, venues in _by_chain(decoder, names).items():
-        with _source(chosen, chain, budget) as source:
+    for chain, venues in chosen.venues.items():
+        with _source(chosen.settings, chain, budget) as source:
             high = source.finalized() + 1
-            tally = checks.check(connection, source, decoder, venues, max(high - last, 0), high)
+            low = max(high - last, 0)
+            tally = checks.check(connection, source, chosen.decoder, venues, low, high)
         out.print(
             f"{chain}: {tally.blocks:,} blocks with {tally.logs:,} logs read again:"
             f" {tally.missing:,} logs were missing, {tally.untrue:,} untrue"
@@ -161,13 +166,12 @@ def check(connection: Connection, names: Sequence[str], last: int, budget: Budge
         fail("two readings differ, and nobody gave the receipts that would decide")
 
 
-def redecode(connection: Connection, names: Sequence[str]) -> None:
+def redecode(connection: Connection, chosen: Chosen) -> None:
     """Derive rows again from what is stored."""
     from indexer.chain import redecode as again
 
-    decoder = _decoder(settings.read())
-    for chain, venues in _by_chain(decoder, names).items():
-        counts = again.redecode(connection, decoder, venues)
+    for chain, venues in chosen.venues.items():
+        counts = again.redecode(connection, chosen.decoder, venues)
         out.print(
             f"{chain}: {counts['logs']:,} raw logs gave {counts['liquidations']:,} liquidations;"
             f" {counts['changed']:,} rows changed"
@@ -175,41 +179,36 @@ def redecode(connection: Connection, names: Sequence[str]) -> None:
 
 
 def follow(
-    names: Sequence[str], budget: Budget, check_seconds: float, is_over: Callable[[], bool]
+    chosen: Chosen, budget: Budget, check_seconds: float, is_over: Callable[[], bool]
 ) -> None:
     """Follow chains side by side, each in a thread with a connection and endpoints of its own.
 
     A chain that must stop says so and leaves the others running."""
-    chosen = settings.read()
-    decoder = _decoder(chosen)
-    chains = _by_chain(decoder, names)
-    for chain in chains:
-        chosen.endpoints(chain)
+    for chain in chosen.venues:
+        chosen.settings.endpoints(chain)
     conninfo = prepared().conninfo
     failed: dict[str, str] = {}
 
     def run(chain: str) -> None:
         try:
-            _follow(chosen, decoder, chain, chains[chain], conninfo, budget, check_seconds, is_over)
+            _follow(chosen, chain, conninfo, budget, check_seconds, is_over)
         except IndexerError as error:
             failed[chain] = str(error)
             say(f"{chain} stopped: {error}")
 
-    threads = [threading.Thread(target=run, args=(chain,), name=chain) for chain in chains]
+    threads = [threading.Thread(target=run, args=(chain,), name=chain) for chain in chosen.venues]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
         threads[0].join(0.2)  # leaves the main thread to the signals
         threads = [thread for thread in threads if thread.is_alive()] or threads
     if failed:
-        fail("; ".join(f"{text}" for text in failed.values()))
+        fail("; ".join(failed.values()))
 
 
 def _follow(
-    chosen: Settings,
-    decoder: Decoder,
+    chosen: Chosen,
     chain: str,
-    venues: Sequence[str],
     conninfo: str,
     budget: Budget,
     check_seconds: float,
@@ -217,9 +216,10 @@ def _follow(
 ) -> None:
     from indexer.chain import follow as follower
 
-    with _source(chosen, chain, budget) as source, _announcements(chosen, chain) as wake:
+    source_of, venues = chosen.settings, chosen.venues[chain]
+    with _source(source_of, chain, budget) as source, _announcements(source_of, chain) as wake:
         say(f"following {chain}: {', '.join(venues)}; stop with Ctrl-C")
         follower.follow(
-            lambda: connect(conninfo), source, decoder, venues,
+            lambda: connect(conninfo), source, chosen.decoder, venues,
             is_over=is_over, say=say, wake=wake, check_seconds=check_seconds,
         )  # fmt: skip

@@ -96,6 +96,11 @@ def fail(message: str) -> None:
     sys.exit(1)
 
 
+def usage(message: str) -> click.UsageError:
+    """Wrong words on the command line: exit code 2, with the way to the help."""
+    return click.UsageError(message, click.get_current_context())
+
+
 def say(message: str) -> None:
     err.print(escape(message), soft_wrap=True)
 

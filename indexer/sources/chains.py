@@ -17,7 +17,8 @@ class ChainProfile(msgspec.Struct, frozen=True, kw_only=True):
 
     `finality` is a block tag, or None where only `depth` counts; `depth` also serves endpoints
     without the tag. `bloom_is_complete` says whether a header's bloom holds every log of its block
-    by the time the header is served. `first_width` blocks are asked for at first, never more than
+    by the time the header is served, `has_ethereum_headers` that headers hash as Ethereum's do, old
+    ones too. `first_width` blocks are asked for at first, never more than
     `most_width`. A block more than `future_seconds` ahead of our clock is refused (None: not
     looked at). Without `serves_old_state` calls at past heights are refused.
     """
@@ -29,6 +30,7 @@ class ChainProfile(msgspec.Struct, frozen=True, kw_only=True):
     finality: str | None = "finalized"
     depth: int = 256
     bloom_is_complete: bool = False
+    has_ethereum_headers: bool = False
     first_width: int = 1_000
     most_width: int = 1_000_000
     future_seconds: float | None = 86_400
@@ -44,18 +46,20 @@ _BOR = "0xPolygon/bor#1081, #868, #973 (deep reorgs), #432 (state-sync logs outs
 CHAINS = (
     ChainProfile(
         name="ethereum", chain_id=1, block_seconds=12, depth=65, bloom_is_complete=True,
+        has_ethereum_headers=True,
         source=f"{_GETH}; depth: ponder-sh/ponder finality.ts",
     ),
     ChainProfile(
         name="optimism", chain_id=10, block_seconds=2, depth=1_800, bloom_is_complete=True,
-        source=_OP,
+        has_ethereum_headers=True, source=_OP,
     ),
     ChainProfile(
-        name="base", chain_id=8453, block_seconds=2, depth=1_800, bloom_is_complete=True, source=_OP
+        name="base", chain_id=8453, block_seconds=2, depth=1_800, bloom_is_complete=True,
+        has_ethereum_headers=True, source=_OP,
     ),
     ChainProfile(
         name="unichain", chain_id=130, block_seconds=1, depth=3_600, bloom_is_complete=True,
-        source=_OP,
+        has_ethereum_headers=True, source=_OP,
     ),
     ChainProfile(
         name="arbitrum", chain_id=42161, block_seconds=0.25, depth=14_400, first_width=10_000,
@@ -73,6 +77,8 @@ CHAINS = (
         name="avalanche", chain_id=43114, block_seconds=2, depth=64, most_width=2_048,
         source="subsquid/squid-sdk evm-rpc rpc.ts: `cannot query unfinalized data`",
     ),
+    # its headers before the merge have AuRa's seal fields in the place of Ethereum's;
+    # openethereum/openethereum:crates/ethcore/src/engines/authority_round/mod.rs
     ChainProfile(
         name="gnosis", chain_id=100, block_seconds=5, depth=128, bloom_is_complete=True,
         source=_GETH,
@@ -106,7 +112,8 @@ CHAINS = (
     ),
     ChainProfile(
         name="anvil", chain_id=31337, block_seconds=1, depth=64, bloom_is_complete=True,
-        future_seconds=None, source="anvil 1.7.1: finalized = head - 2 epochs; time moves at will",
+        has_ethereum_headers=True, future_seconds=None,
+        source="anvil 1.7.1: finalized = head - 2 epochs; time moves at will",
     ),
 )  # fmt: skip
 BY_NAME = {profile.name: profile for profile in CHAINS}

@@ -6,7 +6,6 @@ an error of the family in `endpoints`; an unknown answer is never an empty one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -20,8 +19,7 @@ from indexer.evm_model import (
     LogRange,
     Proof,
 )
-from indexer.sources import multicall
-from indexer.sources.chains import MULTICALL3, ChainProfile
+from indexer.sources.chains import ChainProfile
 from indexer.sources.endpoints import (
     REAL,
     TIP,
@@ -33,14 +31,15 @@ from indexer.sources.endpoints import (
     NotServed,
     Patience,
 )
+from indexer.sources.evm_calls import block_param, called
+from indexer.sources.evm_headers import Headers, check_hashes, kept, logs_in
+from indexer.sources.evm_receipts import Receipt, Receipts, wanted_of, whole_of
 from indexer.sources.refusals import Refusal
 from indexer.sources.rpc import (
     Call,
     Clock,
-    Fault,
     Missing,
     RateLimited,
-    Refused,
     TimedOut,
     TooLarge,
     TooManyTerms,
@@ -48,37 +47,20 @@ from indexer.sources.rpc import (
     Untrue,
 )
 from indexer.sources.wire import (
-    HEADER,
     LOGS,
     NUMBER,
-    RECEIPT,
-    RECEIPTS,
-    TEXT,
     Header,
     Logs,
     WireLog,
-    WireReceipt,
     bloom_may_hold,
-    check_header,
-    check_links,
     check_logs,
     quantity,
     read,
-    read_block,
     same_logs,
 )
 
 CALLS_AT_ONCE = 100  # in one aggregate3: at 50,000 gas each far below any node's call gas cap
 SETTLED_BLOCKS = 50  # whose receipts are read when two endpoints disagree; more is a sick endpoint
-
-
-class Receipt(msgspec.Struct, frozen=True):
-    """A transaction's receipt; `has_succeeded` is None on blocks before Byzantium."""
-
-    tx_hash: str
-    tx_index: int
-    has_succeeded: bool | None
-    logs: tuple[Log, ...]
 
 
 class EvmSource:
@@ -93,7 +75,8 @@ class EvmSource:
         clock: Clock = REAL,
     ) -> None:
         self.profile = profile
-        self._clock = clock
+        self._headers = Headers(profile, clock)
+        self._receipts = Receipts(profile, self._headers)
         self._highest: BlockRef | None = None
         self._finalized = 0
         self.endpoints = Endpoints(
@@ -121,7 +104,7 @@ class EvmSource:
 
     def head(self) -> BlockRef:
         """The newest block that any endpoint has shown us: a lower head is a lagging endpoint."""
-        head = self.endpoints.ask("the head", lambda one: self._by_number(one, "latest"), TIP)
+        head = self.endpoints.ask("the head", lambda one: self._headers.tagged(one, "latest"), TIP)
         if self._highest is None or head.number >= self._highest.number:
             self._highest = head
         return self._highest
@@ -141,7 +124,7 @@ class EvmSource:
 
         def ask(endpoint: Endpoint) -> int:
             try:
-                return self._by_number(endpoint, tag).number
+                return self._headers.tagged(endpoint, tag).number
             except Missing as fault:
                 raise Unsupported(f"{tag}: {fault}") from None
 
@@ -153,7 +136,10 @@ class EvmSource:
     def header(self, number: int, patience: Patience = TIP) -> BlockRef:
         """The block at a height; raises BlockUnknown when no endpoint has one."""
         return self.endpoints.ask(
-            f"block {number}", lambda one: self._refs(one, [number])[0], patience, block=number
+            f"block {number}",
+            lambda one: self._headers.refs(one, [number])[0],
+            patience,
+            block=number,
         )
 
     def headers(self, numbers: Sequence[int]) -> list[BlockRef]:
@@ -161,40 +147,18 @@ class EvmSource:
         if not numbers:
             return []
         what = f"blocks {min(numbers)} to {max(numbers)}"
-        return self.endpoints.ask(what, lambda one: self._refs(one, numbers), block=min(numbers))
+        return self.endpoints.ask(
+            what, lambda one: self._headers.refs(one, numbers), block=min(numbers)
+        )
 
     def header_by_hash(self, block_hash: str, patience: Patience = TIP) -> BlockRef:
         """The block of this hash; raises BlockUnknown for one that is orphaned everywhere."""
         call = Call("eth_getBlockByHash", (block_hash, False))
 
         def ask(endpoint: Endpoint) -> BlockRef:
-            return self._header(endpoint.call(call), block_hash).ref(self.profile.name)
+            return self._headers.hashed(endpoint.call(call), block_hash).ref(self.profile.name)
 
         return self.endpoints.ask(f"block {block_hash}", ask, patience)
-
-    def _by_number(self, endpoint: Endpoint, tag: str) -> BlockRef:
-        raw = endpoint.call(Call("eth_getBlockByNumber", (tag, False)))
-        return self._header(raw, tag).ref(self.profile.name)
-
-    def _refs(self, endpoint: Endpoint, numbers: Sequence[int]) -> list[BlockRef]:
-        headers = self._headers(endpoint, numbers)
-        refs = [header.ref(self.profile.name) for header in headers]
-        check_links(refs)
-        return refs
-
-    def _headers(self, endpoint: Endpoint, numbers: Sequence[int]) -> list[Header]:
-        calls = [Call("eth_getBlockByNumber", (hex(number), False)) for number in numbers]
-        raws = endpoint.batch(calls)
-        return [self._header(_kept(raw), number) for raw, number in zip(raws, numbers, strict=True)]
-
-    def _header(self, raw: msgspec.Raw, asked: int | str) -> Header:
-        """A header that can be right, and is the one that was asked for by number, hash or tag."""
-        header = read_block(HEADER, raw, f"block {asked}")
-        check_header(header, utc=self._clock.utc(), future_seconds=self.profile.future_seconds)
-        is_asked = quantity(header.number) == asked or header.hash.lower() == asked
-        if not is_asked and asked not in ("latest", self.profile.finality):
-            raise Untrue(f"another block than {asked}")
-        return header
 
     # logs of finalized stretches
 
@@ -264,19 +228,23 @@ class EvmSource:
         self, endpoint: Endpoint, wanted: LogFilter, block_from: int, block_to: int
     ) -> LogRange:
         """Logs between two looks at the last block: an endpoint that lacks it has no say."""
-        ends = self._headers(endpoint, sorted({block_from, block_to - 1}))
+        ends = self._headers.numbered(endpoint, sorted({block_from, block_to - 1}))
         first, last = ends[0].ref(self.profile.name), ends[-1].ref(self.profile.name)
         found = self._get_logs(endpoint, wanted, block_from, block_to)
         numbers = sorted(found.hashes)
-        again = self._refs(endpoint, sorted({*numbers[:1], *numbers[-1:], block_to - 1}))
+        again = self._headers.refs(endpoint, sorted({*numbers[:1], *numbers[-1:], block_to - 1}))
         if again[-1] != last:
             raise Untrue(f"block {last.number} changed while its logs were read")
         seen = {block.number: block for block in (first, *again)}
         times = _stated_times(found, seen, first, last)
         if times is None:
             known = [number for number in numbers if number not in seen]
-            seen |= {block.number: block for block in self._refs(endpoint, known)} if known else {}
-            _check_hashes(found, seen)
+            seen |= (
+                {block.number: block for block in self._headers.refs(endpoint, known)}
+                if known
+                else {}
+            )
+            check_hashes(found, seen)
             times = {number: seen[number].time for number in numbers}
         is_bare = len(ends) == 1 and not found.logs and self._excludes(ends[0], wanted)
         return LogRange(
@@ -318,7 +286,7 @@ class EvmSource:
 
     def _one_large_block(self, endpoint: Endpoint, wanted: LogFilter, number: int) -> LogRange:
         """A block with too many logs at once: by hash, by halves of the filter, by receipts."""
-        header = self._headers(endpoint, [number])[0]
+        header = self._headers.numbered(endpoint, [number])[0]
         block = header.ref(self.profile.name)
         try:
             logs = self._halved(endpoint, wanted, block)
@@ -329,7 +297,7 @@ class EvmSource:
     def _halved(self, endpoint: Endpoint, wanted: LogFilter, block: BlockRef) -> list[Log]:
         try:
             sent = self._sent_logs(endpoint, wanted, {"blockHash": block.hash})
-            return self._logs_in(block, sent, wanted)
+            return logs_in(block, sent, wanted)
         except TooLarge:
             if wanted.terms == 1:
                 raise
@@ -380,12 +348,12 @@ class EvmSource:
                 f"{one.endpoint} and {two.endpoint} disagree about the logs of {len(disputed)} "
                 f"blocks from {disputed[0]} on",
             )
-        kept = {number: logs for number, logs in first.items() if number not in disputed}
+        agreed = {number: logs for number, logs in first.items() if number not in disputed}
         times = {**two.times, **one.times}
         for block in self.headers(disputed):
-            kept[block.number] = _wanted_of(self.receipts(block), wanted)
+            agreed[block.number] = wanted_of(self.receipts(block), wanted)
             times[block.number] = block.time
-        logs = tuple(log for number in sorted(kept) for log in kept[number])
+        logs = tuple(log for number in sorted(agreed) for log in agreed[number])
         return msgspec.structs.replace(
             one,
             logs=logs,
@@ -427,13 +395,13 @@ class EvmSource:
                 raise Untrue(f"logs in block {block.number} that its bloom excludes")
             return self._of_block(endpoint, block, logs, "negative_bloom")
         try:
-            receipts = self._receipts(endpoint, block)
+            receipts = self._receipts.of_block(endpoint, block)
         except (Unsupported, TooLarge, TimedOut):
             return self._of_block(endpoint, block, logs, "unverified")
-        truth = _wanted_of(receipts, wanted)
+        truth = wanted_of(receipts, wanted)
         if not set(map(_identity, logs)) <= set(map(_identity, truth)):
             raise Untrue(f"logs of block {block.number} that no receipt has")
-        return self._of_block(endpoint, block, truth, "receipts", _whole(receipts, truth))
+        return self._of_block(endpoint, block, truth, "receipts", whole_of(receipts, truth))
 
     def _header_and_logs(
         self, endpoint: Endpoint, block: BlockRef, wanted: LogFilter
@@ -443,24 +411,17 @@ class EvmSource:
         bounds = {"blockHash": block.hash}
         parts = wanted.parts(endpoint.terms or wanted.terms)
         raws = endpoint.batch([by_hash, *(_get_logs_call(part, bounds) for part in parts)])
-        header = self._header(_kept(raws[0]), block.hash)
+        header = self._headers.hashed(kept(raws[0]), block.hash)
         if header.ref(self.profile.name) != block:
             raise Untrue(f"another block {block.number} under the same hash")
         try:
             sent: list[WireLog] = []
             for raw in raws[1:]:
-                found = read(LOGS, _kept(raw))
+                found = read(LOGS, kept(raw))
                 sent += found
-            return header, self._logs_in(block, sent, wanted)
+            return header, logs_in(block, sent, wanted)
         except (TooLarge, TooManyTerms):
             return header, self._halved(endpoint, wanted, block)
-
-    def _logs_in(
-        self, block: BlockRef, sent: Iterable[WireLog], wanted: LogFilter | None
-    ) -> list[Log]:
-        found = check_logs(sent, self.profile.name, wanted, block.number, block.number + 1)
-        _check_hashes(found, {block.number: block})
-        return found.logs
 
     def _excludes(self, header: Header, wanted: LogFilter) -> bool:
         """Whether this header proves that its block has no wanted log."""
@@ -496,7 +457,7 @@ class EvmSource:
         """The receipts of all transactions of a block, in order."""
         what = f"receipts of block {block.number} {block.hash}"
         return self.endpoints.ask(
-            what, lambda one: self._receipts(one, block), TIP, block=block.number
+            what, lambda one: self._receipts.of_block(one, block), TIP, block=block.number
         )
 
     def logs_by_receipts(self, block: BlockRef, wanted: LogFilter) -> LogRange:
@@ -508,73 +469,17 @@ class EvmSource:
         )
 
     def _by_receipts(self, endpoint: Endpoint, block: BlockRef, wanted: LogFilter) -> LogRange:
-        receipts = self._receipts(endpoint, block)
-        logs = _wanted_of(receipts, wanted)
-        return self._of_block(endpoint, block, logs, "receipts", _whole(receipts, logs))
-
-    def _receipts(self, endpoint: Endpoint, block: BlockRef) -> tuple[Receipt, ...]:
-        by_hash = Call("eth_getBlockByHash", (block.hash, False))
-        header = self._header(endpoint.call(by_hash), block.hash)
-        try:
-            raw = endpoint.call(Call("eth_getBlockReceipts", (block.hash,)))
-            sent = read_block(RECEIPTS, raw, "the list of receipts")
-        except Unsupported:
-            calls = [
-                Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in header.transactions
-            ]
-            raws = endpoint.batch(calls)
-            sent = [read_block(RECEIPT, _kept(one), "a receipt") for one in raws]
-        return self._checked_receipts(block, header, sent)
-
-    def _checked_receipts(
-        self, block: BlockRef, header: Header, sent: list[WireReceipt]
-    ) -> tuple[Receipt, ...]:
-        sent = sorted(sent, key=lambda receipt: quantity(receipt.transaction_index))
-        if any(receipt.block_hash.lower() != block.hash for receipt in sent):
-            raise Untrue(f"a receipt of another block than {block.number}")
-        hashes = [receipt.transaction_hash.lower() for receipt in sent]
-        expected = [tx_hash.lower() for tx_hash in header.transactions]
-        missing = set(expected) - set(hashes)
-        if missing or (hashes != expected and not self.profile.system_transactions):
-            raise Untrue(f"the receipts of block {block.number} are not those of its transactions")
-        logs = self._logs_in(block, [log for receipt in sent for log in receipt.logs], None)
-        if not self.profile.system_transactions and (
-            [log.log_index for log in logs] != list(range(len(logs)))
-        ):
-            raise Untrue(f"the logs of block {block.number} are not numbered from 0")
-        by_tx: dict[str, list[Log]] = {tx_hash: [] for tx_hash in hashes}
-        for log in logs:
-            if log.tx_hash not in by_tx:
-                raise Untrue(f"a log of a transaction that is not in block {block.number}")
-            by_tx[log.tx_hash].append(log)
-        return tuple(_receipt(receipt, by_tx) for receipt in sent)
+        receipts = self._receipts.of_block(endpoint, block)
+        logs = wanted_of(receipts, wanted)
+        return self._of_block(endpoint, block, logs, "receipts", whole_of(receipts, logs))
 
     def transactions(self, blocks: Mapping[str, str]) -> dict[str, tuple[Log, ...]]:
         """All logs of transactions, by their hash; `blocks` has the hash of the block of each."""
         if not blocks:
             return {}
-        calls = [Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in blocks]
-
-        def ask(endpoint: Endpoint) -> dict[str, tuple[Log, ...]]:
-            raws = endpoint.batch(calls)
-            sent = [read_block(RECEIPT, _kept(raw), "a receipt") for raw in raws]
-            return {
-                tx_hash: self._logs_of_transaction(receipt, tx_hash, blocks[tx_hash])
-                for receipt, tx_hash in zip(sent, blocks, strict=True)
-            }
-
-        return self.endpoints.ask(f"{len(calls)} receipts", ask, TIP)
-
-    def _logs_of_transaction(
-        self, sent: WireReceipt, tx_hash: str, block_hash: str
-    ) -> tuple[Log, ...]:
-        if (sent.transaction_hash.lower(), sent.block_hash.lower()) != (tx_hash, block_hash):
-            raise Untrue("the receipt of another transaction, or of another block")
-        number = quantity(sent.block_number)
-        found = check_logs(sent.logs, self.profile.name, None, number, number + 1)
-        if any(log.tx_hash != tx_hash or log.block_hash != block_hash for log in found.logs):
-            raise Untrue("a receipt with logs of another transaction or block")
-        return tuple(found.logs)
+        return self.endpoints.ask(
+            f"{len(blocks)} receipts", lambda one: self._receipts.of_transactions(one, blocks), TIP
+        )
 
     # calls
 
@@ -588,41 +493,10 @@ class EvmSource:
             part = calls[at : at + CALLS_AT_ONCE]
             found += self.endpoints.ask(
                 f"{len(part)} calls at block {number}",
-                lambda one, part=part: self._called(one, part, _block_param(block)),  # type: ignore[misc]
+                lambda one, part=part: called(one, part, block_param(block)),  # type: ignore[misc]
                 block=number,
             )
         return found
-
-    def _called(self, endpoint: Endpoint, calls: Sequence[EthCall], at: Any) -> list[CallResult]:
-        """One aggregate3 that runs out of gas is halved. What failed in company is asked alone:
-        a hostile contract can use up the gas of the calls after it."""
-        if len(calls) == 1:
-            return self._called_singly(endpoint, calls, at)
-        params = {"to": MULTICALL3, "data": multicall.encoded(calls)}
-        try:
-            returned = _bytes(endpoint.call(Call("eth_call", (params, at))))
-        except (Refused, TooLarge) as fault:
-            if isinstance(fault, Refused) and fault.kind == "other":
-                raise
-            half = len(calls) // 2
-            return [
-                *self._called(endpoint, calls[:half], at),
-                *self._called(endpoint, calls[half:], at),
-            ]
-        if not returned:  # no contract there, at this block
-            return self._called_singly(endpoint, calls, at)
-        results = multicall.results(returned, len(calls))
-        failed = [place for place, result in enumerate(results) if not result.is_ok]
-        again = self._called_singly(endpoint, [calls[place] for place in failed], at)
-        for place, result in zip(failed, again, strict=True):
-            results[place] = result
-        return results
-
-    def _called_singly(
-        self, endpoint: Endpoint, calls: Sequence[EthCall], at: Any
-    ) -> list[CallResult]:
-        asked = [Call("eth_call", ({"to": call.to, "data": call.data}, at)) for call in calls]
-        return [_call_result(raw) for raw in endpoint.batch(asked)]
 
 
 def _check_filter(wanted: LogFilter) -> None:
@@ -634,12 +508,6 @@ def _seconds_a_block(endpoint: Endpoint) -> float:
     return (endpoint.latency_seconds + 0.001) / endpoint.width.blocks
 
 
-def _kept(raw: msgspec.Raw | Fault) -> msgspec.Raw:
-    if isinstance(raw, Fault):
-        raise raw
-    return raw
-
-
 def _get_logs_call(wanted: LogFilter, bounds: dict[str, str]) -> Call:
     """Always with numbers or a hash: a tag would move during the call."""
     params: dict[str, object] = {**bounds, "topics": [sorted(wanted.topics0)]}
@@ -648,18 +516,12 @@ def _get_logs_call(wanted: LogFilter, bounds: dict[str, str]) -> Call:
     return Call("eth_getLogs", (params,))
 
 
-def _check_hashes(found: Logs, seen: dict[int, BlockRef]) -> None:
-    for number, block in seen.items():
-        if found.hashes.get(number, block.hash) != block.hash:
-            raise Untrue(f"logs of another block {number} than its header")
-
-
 def _stated_times(
     found: Logs, seen: dict[int, BlockRef], first: BlockRef, last: BlockRef
 ) -> dict[int, int] | None:
     """The times that the logs state, if every log does, they agree with the headers that we hold
     (the ends, the first and the last block with logs) and never run backwards."""
-    _check_hashes(found, seen)
+    check_hashes(found, seen)
     times: dict[int, int] = {}
     before = first.time
     for number in sorted(found.times):
@@ -698,45 +560,3 @@ def _by_block(logs: Iterable[Log]) -> dict[int, list[Log]]:
 
 def _identity(log: Log) -> tuple[object, ...]:
     return log.tx_hash, log.log_index, log.address, log.topics, log.data
-
-
-def _wanted_of(receipts: Iterable[Receipt], wanted: LogFilter) -> list[Log]:
-    return [log for receipt in receipts for log in receipt.logs if wanted.wants(log)]
-
-
-def _whole(receipts: Iterable[Receipt], logs: Sequence[Log]) -> dict[str, tuple[Log, ...]]:
-    """All logs of the transactions that these logs are of."""
-    wanted = {log.tx_hash for log in logs}
-    return {receipt.tx_hash: receipt.logs for receipt in receipts if receipt.tx_hash in wanted}
-
-
-def _receipt(sent: WireReceipt, by_tx: dict[str, list[Log]]) -> Receipt:
-    tx_hash = sent.transaction_hash.lower()
-    return Receipt(
-        tx_hash=tx_hash,
-        tx_index=quantity(sent.transaction_index),
-        has_succeeded=None if sent.status is None else quantity(sent.status) == 1,
-        logs=tuple(by_tx[tx_hash]),
-    )
-
-
-def _block_param(block: BlockRef | int) -> object:
-    if isinstance(block, int):
-        return hex(block)
-    return {"blockHash": block.hash, "requireCanonical": True}  # EIP-1898
-
-
-def _bytes(raw: msgspec.Raw) -> bytes:
-    text = read(TEXT, raw)
-    try:
-        return bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        pass
-    raise Untrue("a call returned no hexadecimal text")
-
-
-def _call_result(raw: msgspec.Raw | Fault) -> CallResult:
-    """A revert is an answer, and so is running out of gas alone; any other fault is none."""
-    if isinstance(raw, Refused) and raw.kind in ("reverted", "gas"):
-        return multicall.REVERTED
-    return CallResult(is_ok=True, data=_bytes(_kept(raw)))

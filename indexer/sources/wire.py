@@ -254,8 +254,9 @@ _ZERO_HASH = "0x" + "0" * 64
 
 def _check_form(log: Log) -> None:
     try:
-        bytes.fromhex(log.data[2:])
+        bytes.fromhex("".join([log.data[2:], *[topic[2:] for topic in log.topics]]))
         int(log.tx_hash, 16)
+        int(log.address, 16)
     except ValueError:
         raise Untrue(f"a log in block {log.block_number} that is not hexadecimal") from None
     if (

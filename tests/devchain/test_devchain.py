@@ -14,30 +14,15 @@ from tests.devchain.network import Network
 
 PROTOCOLS = ("aave_v3", "morpho_blue", "venus_core", "venus_isolated")
 each_protocol = pytest.mark.parametrize("name", PROTOCOLS)
-its_share_is_hidden = pytest.mark.xfail(
-    strict=True,
-    reason="newer isolated markets say ProtocolSeize in underlying, not Transfer to themselves",
-)
 
 
 # the decoder
 
 
-@pytest.mark.parametrize(
-    "name",
-    [*PROTOCOLS[:3], pytest.param("venus_isolated", marks=its_share_is_hidden)],
-)
+@each_protocol
 def test_a_liquidation_decodes_to_what_the_state_says(devchain: Network, name: str) -> None:
     truth = devchain.protocols[name].liquidate()
     assert devchain.decoded(truth.tx_hash) == [truth]
-
-
-def test_an_isolated_market_hides_only_its_share(devchain: Network) -> None:
-    truth = devchain.venus_isolated.liquidate()
-
-    (row,) = devchain.decoded(truth.tx_hash)
-
-    assert row == truth.with_(protocol_fee_raw=None, fee_in_seized=None)
 
 
 def test_morpho_says_how_much_bad_debt_the_second_liquidation_leaves(devchain: Network) -> None:
@@ -51,21 +36,24 @@ def test_morpho_says_how_much_bad_debt_the_second_liquidation_leaves(devchain: N
     )
 
 
-@its_share_is_hidden
-def test_a_healing_decodes_to_what_the_state_says(devchain: Network) -> None:
+def test_a_healing_hides_only_what_the_market_kept(devchain: Network) -> None:
+    """The market says it in underlying alone: no log has these shares."""
     truth = devchain.venus_isolated.heal()
-    assert devchain.decoded(truth.tx_hash) == [truth]
+    assert truth.seized is not None and truth.protocol_fee_raw is not None
+    given = Leg(truth.seized.asset, truth.seized.raw - truth.protocol_fee_raw)
+
+    known = truth.with_(seized=given, protocol_fee_raw=None, fee_in_seized=None)
+    assert devchain.decoded(truth.tx_hash) == [known]
 
 
-def test_the_fee_is_unknown_where_the_liquidator_takes_atokens(devchain: Network) -> None:
+def test_a_liquidator_who_takes_atokens_leaves_the_same_fee(devchain: Network) -> None:
     aave = devchain.aave_v3
     account = aave.open_position()
     aave.fall()
 
     truth = aave.make(aave.attempt(account, takes_atokens=True))
 
-    unknown = truth.with_(protocol_fee_raw=None, fee_in_seized=None)
-    assert devchain.decoded(truth.tx_hash) == [unknown]
+    assert devchain.decoded(truth.tx_hash) == [truth]
 
 
 def test_one_account_can_be_liquidated_twice(devchain: Network) -> None:

@@ -5,6 +5,7 @@ stand in logs of the same call before it.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from indexer.evm_model import (
     SIBLING,
@@ -58,25 +59,44 @@ def _with_deficits(
         yield row.part(number, method="write_off", bad_debt=debt)
 
 
-def _with_fee(row: LendingLiquidation, transfers: list[Sibling]) -> LendingLiquidation:
-    """The fee is what the account's aToken moves after it has paid the liquidator.
+class _Move(NamedTuple):
+    """A transfer that gives the liquidator all that was seized, paid out or as aTokens."""
 
-    The aToken is who sent the liquidator exactly the seized underlying: the last such transfer
-    before the event is the call's own, whatever was logged before it. A liquidator who took
-    aTokens leaves no such transfer, the fee is unknown then.
+    log_index: int
+    atoken: str
+    is_paid_out: bool
+
+
+def _move(row: LendingLiquidation, transfer: Sibling) -> _Move | None:
+    """The aToken pays the underlying out itself, or moves between the two as itself."""
+    assert row.seized is not None and row.seized.asset is not None
+    underlying, emitter = row.seized.asset, transfer.log.address
+    given = {"to": row.liquidator, "value": row.seized.raw}
+    if transfer.says("Transfer", underlying, **given):
+        return _Move(transfer.log_index, transfer.text("from"), is_paid_out=True)
+    if emitter != underlying and transfer.says("Transfer", emitter, from_=row.account, **given):
+        return _Move(transfer.log_index, emitter, is_paid_out=False)
+    return None
+
+
+def _with_fee(row: LendingLiquidation, transfers: list[Sibling]) -> LendingLiquidation:
+    """The fee is what the account's aToken moves after it has satisfied the liquidator.
+
+    The last such move before the event is the call's own, whatever was logged before it. Anybody
+    can call a token of his own an aToken: where none was paid out for, all must agree on one.
     aave-dao/aave-v3-origin:src/contracts/protocol/libraries/logic/LiquidationLogic.sol
     """
-    assert row.seized is not None and row.seized.asset is not None
-    payment = {"to": row.liquidator, "value": row.seized.raw}
-    paid = [t for t in transfers if t.says("Transfer", row.seized.asset, **payment)]
-    if not paid:
+    moves = [move for transfer in transfers if (move := _move(row, transfer))]
+    if not moves:
+        return row
+    own = moves[-1]
+    if not own.is_paid_out and {move.atoken for move in moves} != {own.atoken}:
         return row
     fees = [
         transfer.number("value")
         for transfer in transfers
-        if transfer.log_index > paid[-1].log_index
-        and transfer.says("Transfer", paid[-1].text("from"), from_=row.account)
-        and transfer.args["to"] != row.liquidator
+        if transfer.log_index > own.log_index
+        and transfer.says("Transfer", own.atoken, from_=row.account)
     ]
     if len(fees) > 1:
         return row
@@ -93,6 +113,7 @@ SPEC = ProtocolSpec(
         )
     },
     bystander=Contract(abi="erc20.json", events={"Transfer": SIBLING}),
+    decoder_version=2,
     join=join,
     deployments=deployments("aave_v3"),
     methodology=(

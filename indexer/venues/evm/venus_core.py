@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from indexer.evm_model import (
     EMITTER,
+    EMITTER_FACT,
     NATIVE,
     SIBLING,
     Contract,
@@ -21,9 +22,6 @@ from indexer.evm_model import (
 )
 from indexer.venues.evm import deployments
 from indexer.venues.evm.compound_v2 import ASKS, SHARE_RATE
-
-DEPLOYMENTS = deployments("venus_core")
-LIQUIDATORS = {at.address.lower() for at in DEPLOYMENTS if at.role == "liquidator"}
 
 BORROW = EventMap(
     account="borrower",
@@ -49,12 +47,18 @@ def join(events: Sequence[Joinable], facts: Facts) -> Iterable[LendingLiquidatio
                     protocol_fee_raw=event.number("seizeTokensForTreasury"),
                     fee_in_seized=True,
                 )
-        elif event.liquidator in LIQUIDATORS:
+        elif _is_by_the_liquidator(event, facts):
             waiting.append(event)
         else:
             yield event
     for row in waiting:
         yield row.with_(liquidator=None)
+
+
+def _is_by_the_liquidator(row: LendingLiquidation, facts: Facts) -> bool:
+    protocol, _, chain = row.venue.partition(".")
+    said = facts.get((chain, EMITTER_FACT, row.liquidator or ""))
+    return said == f"{protocol}/liquidator"
 
 
 def _is_of(row: LendingLiquidation, named: Sibling) -> bool:
@@ -94,7 +98,7 @@ SPEC = ProtocolSpec(
             "0x4bd17003473389a42daf6a0a729f6fdb328bbbd7",
         ),
     ),
-    deployments=DEPLOYMENTS,
+    deployments=deployments("venus_core"),
     # VenusProtocol/venus-protocol:contracts/Comptroller/ComptrollerStorage.sol
     asks=ASKS,
     share_rate=SHARE_RATE,

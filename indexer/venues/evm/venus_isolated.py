@@ -46,10 +46,9 @@ def join(events: Sequence[Joinable], facts: Facts) -> Iterable[LendingLiquidatio
                 bad_debts = [d for d in bad_debts if d not in own]
                 yield from _healed(event, own, transfers)
                 transfers = [t for t in transfers if t.args["from"] != event.account]
-            case LendingLiquidation(seized=Leg(asset=str(market))):
-                kept = _shares(event.account, market, market, transfers)
-                fee = {} if kept is None else {"protocol_fee_raw": kept, "fee_in_seized": True}
-                yield event.with_(**fee)
+            case LendingLiquidation(seized=Leg(asset=str(market), raw=seized)):
+                given = _shares(event.account, event.liquidator, market, transfers)
+                yield event if given is None else _keeping(event, seized - given)
                 transfers = [t for t in transfers if t.args["from"] != event.account]
     for bad_debt in bad_debts:
         yield bad_debt.alone("no HealBorrow after it", SPEC.decoder_version)
@@ -57,6 +56,14 @@ def join(events: Sequence[Joinable], facts: Facts) -> Iterable[LendingLiquidatio
 
 def _is_of(row: LendingLiquidation, bad_debt: Sibling) -> bool:
     return bad_debt.says("BadDebtIncreased", row.emitter, borrower=row.account)
+
+
+def _keeping(row: LendingLiquidation, kept: int) -> LendingLiquidation:
+    """What the liquidator did not get of the seized shares is what the market kept: older markets
+    sent it to themselves, newer ones say only its worth in underlying, as `ProtocolSeize`.
+
+    VenusProtocol/isolated-pools:contracts/VToken.sol, `_seize`"""
+    return row if kept < 0 else row.with_(protocol_fee_raw=kept, fee_in_seized=True)
 
 
 def _shares(account: str, to: str | None, market: str, transfers: list[Sibling]) -> int | None:
@@ -71,7 +78,10 @@ def _healed(
     row: LendingLiquidation, bad_debts: list[Sibling], transfers: list[Sibling]
 ) -> Iterator[LendingLiquidation]:
     """All collateral is seized before the first debt is healed: the row takes the first of it,
-    further markets are parts."""
+    further markets are parts.
+
+    No log has the sum of it. What a newer market kept is not said in shares and so unknown, and
+    `seized` is then only what the payer got."""
     written_off = sum(bad_debt.number("badDebtDelta") for bad_debt in bad_debts)
     asset = None if row.repaid is None else row.repaid.asset
     row = row.with_(bad_debt=Leg(asset, written_off))
@@ -152,6 +162,7 @@ SPEC = ProtocolSpec(
         ),
     },
     bystander=Contract(abi="erc20.json", events={"Transfer": SIBLING}),
+    decoder_version=2,
     join=join,
     deployments=deployments("venus_isolated"),
     # VenusProtocol/isolated-pools:contracts/VTokenInterfaces.sol
@@ -159,7 +170,9 @@ SPEC = ProtocolSpec(
     share_rate=SHARE_RATE,
     methodology=(
         "Debt `repayAmount` in the underlying of the emitting market; collateral `seizeTokens` are"
-        " shares of `vTokenCollateral`, of which the market keeps the `value` that it sends to"
-        " itself. A healing takes the shares sent to the `payer` and writes off `badDebtDelta`."
+        " shares of `vTokenCollateral`, of which the market keeps what is more than the `value`"
+        " that the liquidator gets. A healing takes the shares sent to the `payer`, with those"
+        " that an older market sends to itself; what a newer one keeps of them is unknown. It"
+        " writes off `badDebtDelta`."
     ),
 )

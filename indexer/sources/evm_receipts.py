@@ -1,0 +1,129 @@
+"""The receipts of a block: all logs there are, since a header says which transactions it has and,
+on most chains, which words their logs hold."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from indexer.evm_model import BlockRef, Log, LogFilter
+from indexer.sources.chains import ChainProfile
+from indexer.sources.endpoints import Endpoint
+from indexer.sources.evm_headers import Headers, kept, logs_in
+from indexer.sources.genuine import bloom_of
+from indexer.sources.rpc import Call, Unsupported, Untrue
+from indexer.sources.wire import (
+    RECEIPT,
+    RECEIPTS,
+    Header,
+    WireReceipt,
+    check_logs,
+    quantity,
+    read_block,
+)
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """A transaction's receipt; `has_succeeded` is None on blocks before Byzantium."""
+
+    tx_hash: str
+    tx_index: int
+    has_succeeded: bool | None
+    logs: tuple[Log, ...]
+
+
+class Receipts:
+    """The receipts of a chain as single endpoints have them; every method raises a Fault."""
+
+    def __init__(self, profile: ChainProfile, headers: Headers) -> None:
+        self._profile = profile
+        self._headers = headers
+
+    def of_block(self, endpoint: Endpoint, block: BlockRef) -> tuple[Receipt, ...]:
+        """Those of all transactions of a block, in order."""
+        by_hash = Call("eth_getBlockByHash", (block.hash, False))
+        header = self._headers.hashed(endpoint.call(by_hash), block.hash)
+        try:
+            raw = endpoint.call(Call("eth_getBlockReceipts", (block.hash,)))
+            sent = read_block(RECEIPTS, raw, "the list of receipts")
+        except Unsupported:
+            sent = _singly(endpoint, header.transactions)
+        receipts = self._checked(block, header, sent)
+        self._check_bloom(header, receipts)
+        return receipts
+
+    def _checked(
+        self, block: BlockRef, header: Header, sent: list[WireReceipt]
+    ) -> tuple[Receipt, ...]:
+        sent = sorted(sent, key=lambda receipt: quantity(receipt.transaction_index))
+        if any(receipt.block_hash.lower() != block.hash for receipt in sent):
+            raise Untrue(f"a receipt of another block than {block.number}")
+        hashes = [receipt.transaction_hash.lower() for receipt in sent]
+        expected = [tx_hash.lower() for tx_hash in header.transactions]
+        missing = set(expected) - set(hashes)
+        if missing or (hashes != expected and not self._profile.system_transactions):
+            raise Untrue(f"the receipts of block {block.number} are not those of its transactions")
+        logs = logs_in(block, [log for receipt in sent for log in receipt.logs], None)
+        if not self._profile.system_transactions and (
+            [log.log_index for log in logs] != list(range(len(logs)))
+        ):
+            raise Untrue(f"the logs of block {block.number} are not numbered from 0")
+        by_tx: dict[str, list[Log]] = {tx_hash: [] for tx_hash in hashes}
+        for log in logs:
+            if log.tx_hash not in by_tx:
+                raise Untrue(f"a log of a transaction that is not in block {block.number}")
+            by_tx[log.tx_hash].append(log)
+        return tuple(_receipt(receipt, by_tx) for receipt in sent)
+
+    def _check_bloom(self, header: Header, receipts: Sequence[Receipt]) -> None:
+        """Receipts without some of their logs have another bloom than a genuine header says."""
+        if not self._profile.bloom_is_complete or header.logs_bloom is None:
+            return
+        bloom = bloom_of(log for receipt in receipts for log in receipt.logs)
+        if bloom != header.logs_bloom.lower() and header.is_genuine():
+            number = quantity(header.number)
+            raise Untrue(f"the logs of block {number} are not those of its bloom")
+
+    def of_transactions(
+        self, endpoint: Endpoint, blocks: Mapping[str, str]
+    ) -> dict[str, tuple[Log, ...]]:
+        """All logs of transactions, by their hash; `blocks` has the hash of the block of each."""
+        sent = _singly(endpoint, list(blocks))
+        return {
+            tx_hash: self._logs_of(receipt, tx_hash, blocks[tx_hash])
+            for receipt, tx_hash in zip(sent, blocks, strict=True)
+        }
+
+    def _logs_of(self, sent: WireReceipt, tx_hash: str, block_hash: str) -> tuple[Log, ...]:
+        if (sent.transaction_hash.lower(), sent.block_hash.lower()) != (tx_hash, block_hash):
+            raise Untrue("the receipt of another transaction, or of another block")
+        number = quantity(sent.block_number)
+        found = check_logs(sent.logs, self._profile.name, None, number, number + 1)
+        if any(log.tx_hash != tx_hash or log.block_hash != block_hash for log in found.logs):
+            raise Untrue("a receipt with logs of another transaction or block")
+        return tuple(found.logs)
+
+
+def _singly(endpoint: Endpoint, transactions: Sequence[str]) -> list[WireReceipt]:
+    calls = [Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in transactions]
+    return [read_block(RECEIPT, kept(raw), "a receipt") for raw in endpoint.batch(calls)]
+
+
+def _receipt(sent: WireReceipt, by_tx: dict[str, list[Log]]) -> Receipt:
+    tx_hash = sent.transaction_hash.lower()
+    return Receipt(
+        tx_hash=tx_hash,
+        tx_index=quantity(sent.transaction_index),
+        has_succeeded=None if sent.status is None else quantity(sent.status) == 1,
+        logs=tuple(by_tx[tx_hash]),
+    )
+
+
+def wanted_of(receipts: Iterable[Receipt], wanted: LogFilter) -> list[Log]:
+    """The wanted logs, in order."""
+    return [log for receipt in receipts for log in receipt.logs if wanted.wants(log)]
+
+
+def whole_of(receipts: Iterable[Receipt], logs: Sequence[Log]) -> dict[str, tuple[Log, ...]]:
+    """All logs of the transactions that these logs are of."""
+    wanted = {log.tx_hash for log in logs}
+    return {receipt.tx_hash: receipt.logs for receipt in receipts if receipt.tx_hash in wanted}
