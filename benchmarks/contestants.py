@@ -101,14 +101,16 @@ CONTESTANTS: dict[str, Callable[[Path, str], int]] = {
 }
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
+    """The most memory this process ever held."""
     # Not ru_maxrss: that also remembers the process we were forked from, which made the file.
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
+    """User and sys of this process so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
@@ -119,10 +121,10 @@ def main(name: str, path: str, conninfo: str, core: str) -> None:
     gc.collect()
     print("ready", flush=True)
     sys.stdin.readline()
-    cpu_before, began = _cpu_seconds(), time.monotonic()
+    cpu_before, began = cpu_seconds(), time.monotonic()
     found = CONTESTANTS[name](Path(path), conninfo)
-    ended, cpu_after = time.monotonic(), _cpu_seconds()
-    measured = Measured(began, ended, cpu_after - cpu_before, _peak_bytes(), found)
+    ended, cpu_after = time.monotonic(), cpu_seconds()
+    measured = Measured(began, ended, cpu_after - cpu_before, peak_bytes(), found)
     print(msgspec.json.encode(measured).decode())
 
 

@@ -10,14 +10,9 @@ import gc
 import hashlib
 import os
 import platform
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -31,15 +26,27 @@ import msgspec
 import psycopg
 
 from benchmarks.contestants import Measured
-from indexer.store import database, server
+from benchmarks.machine import (
+    ROOT,
+    code_digest,
+    commit,
+    cpu_model,
+    description,
+    durable_server,
+    folder,
+    line_from,
+    server_cpu_seconds,
+    spread,
+    started,
+    tell,
+)
+from indexer.store import server
 from tests.postgres import database as fresh_database
 from tests.simulator import bulk
 from tests.simulator.bulk import BulkTruth
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/RESULTS.md"
 PEAK_MB_ASKED = 200
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Hour(NamedTuple):
@@ -169,9 +176,9 @@ def take_turn(turn: Turn, run: Run) -> Result:
     with fresh_database(run.server, template=run.migrated) as conninfo:
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute("CHECKPOINT")  # or the turn would flush the making of its database
-        before = _server_cpu_seconds(run.server)
+        before = server_cpu_seconds(run.server)
         measured = _race(turn, hours, conninfo, run.core)
-        used = _server_cpu_seconds(run.server) - before
+        used = server_cpu_seconds(run.server) - before
         _check(turn, hours, measured, conninfo)
     return Result(
         sum(hour.truth.bytes for hour in hours),
@@ -185,54 +192,18 @@ def take_turn(turn: Turn, run: Run) -> Result:
 def _race(turn: Turn, hours: Sequence[Hour], conninfo: str, core: int) -> list[Measured]:
     """One process for each file, all let go when the last is ready."""
     where = str(core) if turn.is_pinned else "any"
-    with ExitStack() as started:
+    with ExitStack() as stack:
         runners = [
-            started.enter_context(_started(turn.contestant, str(hour.path), conninfo, where))
+            stack.enter_context(
+                started("benchmarks.contestants", turn.contestant, str(hour.path), conninfo, where)
+            )
             for hour in hours
         ]
         for runner in runners:
-            _line_from(runner)
+            line_from(runner)
         for runner in runners:
-            assert runner.stdin is not None
-            runner.stdin.write("go\n")
-            runner.stdin.flush()
-        return [msgspec.json.decode(_line_from(runner), type=Measured) for runner in runners]
-
-
-@contextmanager
-def _started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "benchmarks.contestants", *arguments]
-    runner = subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with runner:
-        try:
-            yield runner
-        finally:
-            if sys.exc_info()[0] is not None:
-                runner.kill()
-
-
-def _line_from(runner: subprocess.Popen[str]) -> str:
-    assert runner.stdout is not None
-    line = runner.stdout.readline()
-    if not line:
-        raise click.ClickException(f"{runner.args!r} failed")
-    return line
-
-
-def _server_cpu_seconds(on: server.Server) -> float:
-    """User and sys of the postmaster and all its children, living, ended and reaped."""
-    postmaster = (on.data_dir / "cluster/postmaster.pid").read_text().partition("\n")[0]
-    total = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # ended meanwhile, and not one of ours: Postgres reaps later than we look
-        if postmaster in (stat.parent.name, fields[1]):
-            total += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime of proc(5)
-    return total / TICKS
+            tell(runner, "go")
+        return [msgspec.json.decode(line_from(runner), type=Measured) for runner in runners]
 
 
 # -- the truth ---------------------------------------------------------------------------------
@@ -338,7 +309,7 @@ def _circumstances(run: Run) -> Iterator[tuple[str, str]]:
     first, second = (hour.truth for hour in run.hours)
     stored_mb = run.hours[0].path.stat().st_size / 1e6
     cores = sorted(os.sched_getaffinity(0))
-    yield "date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {_commit()}"
+    yield "date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {commit()}"
     yield (
         "file",
         f"{first.bytes:,} bytes ({stored_mb:.1f} MB of LZ4), {first.lines:,} lines,"
@@ -346,10 +317,10 @@ def _circumstances(run: Run) -> Iterator[tuple[str, str]]:
         f" {first.liquidation_lines:,} lines; the second file {second.bytes:,} bytes. Simulated,"
         " in the page cache",
     )
-    yield "machine", f"{_cpu_model()}, {len(cores)} cores, {platform.system()} {platform.release()}"
+    yield "machine", f"{cpu_model()}, {len(cores)} cores, {platform.system()} {platform.release()}"
     yield (
         "software",
-        f"Python {platform.python_version()}, {_description(run.server)}, lz4 {version('lz4')},"
+        f"Python {platform.python_version()}, {description(run.server)}, lz4 {version('lz4')},"
         f" msgspec {version('msgspec')}, psycopg {version('psycopg')}",
     )
     yield (
@@ -365,13 +336,13 @@ def _circumstances(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _turn_row(turn: Turn, results: list[Result]) -> str:
-    served = _spread([r.server_cpu_seconds for r in results], ".2f") if turn.stores else "-"
+    served = spread([r.server_cpu_seconds for r in results], ".2f") if turn.stores else "-"
     cells = (
         turn.label,
-        _spread([r.wall_rate for r in results], ".0f"),
-        _spread([r.cpu_rate for r in results], ".0f"),
-        _spread([r.wall_seconds for r in results], ".2f"),
-        _spread([r.cpu_seconds for r in results], ".2f"),
+        spread([r.wall_rate for r in results], ".0f"),
+        spread([r.cpu_rate for r in results], ".0f"),
+        spread([r.wall_seconds for r in results], ".2f"),
+        spread([r.cpu_seconds for r in results], ".2f"),
         served,
         f"{max(r.peak_bytes for r in results) / 1e6:.0f}",
     )
@@ -389,7 +360,7 @@ def _ratio_row(ratio: Ratio, run: Run) -> str:
 
 
 def _verdict(found: list[float], asked: Decimal | None) -> str:
-    text = _spread(found, ".2f")
+    text = spread(found, ".2f")
     if asked is None:
         return text
     return f"{text} {'yes' if median(found) >= asked else 'NO'}"
@@ -403,73 +374,7 @@ def _memory(run: Run) -> str:
     )
 
 
-def _spread(found: list[float], digits: str) -> str:
-    return f"{median(found):{digits}} ({min(found):{digits}}-{max(found):{digits}})"
-
-
-def _cpu_model() -> str:
-    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return found[1] if found else platform.machine()
-
-
-def _commit() -> str:
-    git = shutil.which("git")
-    if git is None:
-        return "unknown"
-    found = _said(git, "rev-parse", "--short", "HEAD")
-    changed = " with changes" if found and _said(git, "status", "--porcelain", "indexer") else ""
-    return f"{found or 'unknown'}{changed}"
-
-
-def _code_digest() -> str:
-    """Changes with anything that the contestants run."""
-    digest = hashlib.sha256()
-    for path in sorted([*ROOT.glob("indexer/**/*.py"), *ROOT.glob("benchmarks/*.py")]):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _said(*command: str) -> str:
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return ended.stdout.strip()
-
-
 # -- the command -------------------------------------------------------------------------------
-
-
-@contextmanager
-def _folder(kept: Path | None) -> Iterator[Path]:
-    """The folder to keep files in, or one that is removed; open to the server's own user."""
-    if kept is not None:
-        yield kept
-        return
-    with tempfile.TemporaryDirectory(prefix="indexer-benchmark-") as made:
-        Path(made).chmod(0o755)
-        yield Path(made)
-
-
-@contextmanager
-def _durable_server() -> Iterator[server.Server]:
-    """A server of our own that syncs every commit to disk, with a migrated database."""
-    with _folder(None) as folder:
-        on = server.ensure_running(folder / "data")
-        try:
-            _description(on)
-            database.migrate(on.conninfo)
-            yield on
-        finally:
-            server.stop(folder / "data")
-
-
-def _description(on: server.Server) -> str:
-    """Version and settings of the server; ClickException when a commit may be lost."""
-    names = ("server_version", "fsync", "synchronous_commit", "full_page_writes")
-    with psycopg.connect(on.conninfo) as connection:
-        found = [connection.execute(f"SHOW {name}").fetchone() for name in names]
-    number, *durable = (str(row[0]) for row in found if row)
-    if durable != ["on", "on", "on"]:
-        raise click.ClickException(f"the server is not durable: {names[1:]} are {durable}")
-    return f"PostgreSQL {number} with {', '.join(names[1:])} on"
 
 
 @click.command()
@@ -482,9 +387,9 @@ def main(size: float, rounds: int, kept: Path | None, results: Path) -> None:
 
     Example: python -m benchmarks.hyperliquid --bytes 1e8 --rounds 1 --dir /tmp/hours
     """
-    code = _code_digest()
-    with _folder(kept) as folder, _durable_server() as on:
-        run = Run(hours_in(folder, int(size)), max(os.sched_getaffinity(0)), on, server.NAME)
+    code = code_digest()
+    with folder(kept) as files, durable_server() as on:
+        run = Run(hours_in(files, int(size)), max(os.sched_getaffinity(0)), on, server.NAME)
         for number in range(1, rounds + 1):
             for turn in TURNS:
                 run.loads.append(os.getloadavg()[0])
@@ -494,7 +399,7 @@ def main(size: float, rounds: int, kept: Path | None, results: Path) -> None:
                 click.echo(f"round {number}: {turn.label}: {result.wall_rate:.0f} MB/s")
         run.loads.append(os.getloadavg()[0])
         text = report(run)
-    if _code_digest() != code:
+    if code_digest() != code:
         raise click.ClickException("the code changed meanwhile: the rounds ran different programs")
     results.write_text(text)
     click.echo(f"\n{text}")

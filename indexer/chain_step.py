@@ -1,6 +1,7 @@
 """What the logs of some blocks become: rows, facts, and what waits for a fact. Pure."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
@@ -192,23 +193,17 @@ def _waits(outcomes: Iterable[Decoded]) -> Iterator[Question]:
 
 def tallies(raw: Iterable[RawLog]) -> dict[str, Tally]:
     """Number and digest of the logs of each venue."""
-    found: dict[str, Tally] = {}
+    logs: Counter[str] = Counter()
+    digests: Counter[str] = Counter()
     for log, venue, _ in raw:
         if venue is not None:
-            before = found.get(venue, Tally(0, 0))
-            found[venue] = Tally(before.logs + 1, before.digest + digest(log))
-    return found
+            logs[venue] += 1
+            digests[venue] += digest(log)
+    return {venue: Tally(logs[venue], digests[venue]) for venue in logs}
 
 
 def digest(log: Log) -> int:
     """60 bits that change when anything in the log does; `ledger.log_digest` gives the same."""
-    body = b"".join(
-        (
-            log.block_number.to_bytes(8, "big"),
-            bytes.fromhex(log.tx_hash[2:]),
-            bytes.fromhex(log.address[2:]),
-            *(bytes.fromhex(topic[2:]) for topic in log.topics),
-            bytes.fromhex(log.data[2:]),
-        )
-    )
+    texts = [log.tx_hash[2:], log.address[2:], *[topic[2:] for topic in log.topics], log.data[2:]]
+    body = log.block_number.to_bytes(8, "big") + bytes.fromhex("".join(texts))
     return int.from_bytes(hashlib.sha256(body).digest()[:8], "big") >> 4

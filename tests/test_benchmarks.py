@@ -12,6 +12,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("the benchmark reads /proc and pins processes to cores", allow_module_level=True)
 
+from benchmarks import chains
 from benchmarks import hyperliquid as benchmark
 from benchmarks.hyperliquid import OBVIOUS, OURS, RATIOS, TURNS, Hour, Run, WrongResult
 from indexer.store.server import Server
@@ -62,3 +63,34 @@ def test_rows_that_differ_from_the_truth_fail_the_run(
     monkeypatch.setattr(benchmark, "_count_expected", lambda turn, truth: truth.liquidations - 1)
     with pytest.raises(WrongResult, match="rows by method: found"):
         benchmark.take_turn(OURS, small)
+
+
+def test_a_tiny_run_over_chains_compares_its_rows_and_writes_every_table(tmp_path: Path) -> None:
+    results = tmp_path / "CHAINS.md"
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.chains", "--blocks", "300", "--logs", "600",
+         "--rounds", "1", "--live", "40", "--seconds", "0.2", "--head", "plain",
+         "--results", str(results)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    text = results.read_text() if results.exists() else ""
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert text in ended.stdout
+    rows = [row[0] for row in re.findall(r"^\| (.*?) \|( .*? \|)+$", text, re.MULTILINE)]
+    assert set(rows) >= {turn.label for turn in chains.TURNS} | {"plain, polling"}
+    assert "5 times the stored rows were compared with the chain, all equal" in text
+    assert (
+        "| head, plain, polling: missing / stale / doubled | 0 / 0 / 0 | 0 / 0 / 0 | yes |" in text
+    )
+    assert "fsync, synchronous_commit, full_page_writes on" in text
+
+
+def test_rows_of_a_chain_that_differ_from_it_fail_the_run(
+    conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = chains.Bulk("nowhere", 0)
+    sums = {"logs": 1, "transactions": 1, "repaid_raw": 1, "seized_raw": 1}
+    monkeypatch.setattr(chains.Bulk, "stats", lambda self: sums)
+    with pytest.raises(chains.WrongResult, match="rows, transactions, repaid and seized: found"):
+        chains._check(chains.OURS, node, conninfo)

@@ -5,7 +5,7 @@ added, what no receipt has is taken back into the journal, and both are written 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -53,7 +53,11 @@ def check(
 ) -> CheckTally:
     """Read what is covered of some blocks again, as far as it is final, `block_to` excluded."""
     high = min(block_to, source.finalized() + 1)
+    if (held := chain_coverage.held_until(connection, source.profile.name)) is not None:
+        high = min(high, held)  # above it we may hold a branch that the chain has left
     tally = CheckTally()
+    if high <= block_from:
+        return tally
     covered: dict[str, list[tuple[int, int]]] = {}
     for venue, low, end, proof in chain_coverage.proved(connection, venues, block_from, high):
         covered.setdefault(f"{venue} {proof}", []).append((low, end))
@@ -87,16 +91,12 @@ def _compare(
 ) -> None:
     found = reading.found
     low, high = found.block_from, found.block_to
-    stored = [
-        log
-        for log, _, venue, _ in chain_rows.stored_logs(connection, reader.chain, low, high)
-        if venue in proofs
-    ]
-    read = _of_venues(reading)
+    stored = _stored(connection, reader, proofs, low, high)
+    read = _told(reading)
     tally.blocks += high - low
     tally.logs += len(read)
     try:
-        difference = _settled(reader, stored, read)
+        difference = _settled(_afresh(connection, reader), stored, read)
     except SourceFault as fault:
         tally.unsettled.append(f"{reader.chain}: blocks {low} to {high - 1}: {fault}")
         return
@@ -105,8 +105,33 @@ def _compare(
     _write(connection, reader, found, proofs, difference)
 
 
-def _of_venues(reading: Reading) -> list[Log]:
-    return [raw.log for raw in reading.step.raw() if raw.venue is not None]
+def _stored(
+    connection: Connection, reader: Reader, venues: Collection[str], low: int, high: int
+) -> list[Log]:
+    """What the first reading told: logs of the venues, and those in quarantine that look like."""
+    strangers = chain_rows.quarantined_keys(connection, reader.chain, low, high)
+    return [
+        log
+        for log, _, venue, _ in chain_rows.stored_logs(connection, reader.chain, low, high)
+        if venue in venues
+        or (log.event_key in strangers and log.topics[0] in reader.filter.topics0)
+    ]
+
+
+def _told(reading: Reading) -> list[Log]:
+    strangers = {one.log.event_key for one in reading.step.quarantined()}
+    return [
+        raw.log
+        for raw in reading.step.raw()
+        if raw.venue is not None or raw.log.event_key in strangers
+    ]
+
+
+def _afresh(connection: Connection, reader: Reader) -> Reader:
+    """A reader that knows what is stored and nothing else: what the second reading asked for has
+    to be asked again, so that it is stored with the rows that need it."""
+    facts = chain_rows.facts(connection, reader.chain)
+    return Reader(reader.source, Knowledge(reader.known.decoder, reader.known.venues, facts))
 
 
 def _settled(reader: Reader, stored: Sequence[Log], read: Sequence[Log]) -> _Difference:
@@ -116,11 +141,11 @@ def _settled(reader: Reader, stored: Sequence[Log], read: Sequence[Log]) -> _Dif
         return _Difference([], 0, 0)
     truth = [reader.receipts(block) for block in reader.source.headers(disputed)]
     before = _content(log for log in stored if log.block_number in disputed)
-    after = _content(log for one in truth for log in _of_venues(one))
+    after = _content(log for one in truth for log in _told(one))
     wrong = [
         one
         for one in truth
-        if _content(_of_venues(one))
+        if _content(_told(one))
         != _content(log for log in stored if log.block_number == one.found.block_from)
     ]
     return _Difference(wrong, (after - before).total(), (before - after).total())
@@ -157,7 +182,10 @@ def _write(
         chain_coverage.uncover(connection, venues, before, after)
         if difference.truth:
             blocks = [one.found.first for one in difference.truth]
-            chain_coverage.take_back(connection, blocks, sorted(proofs), "a check found otherwise")
+            chain_coverage.take_back(
+                connection, blocks, sorted(proofs), sorted(reader.filter.topics0),
+                "a check found otherwise",
+            )  # fmt: skip
         for one in difference.truth:
             append(connection, one.found, one.step, one.step.raw())
         chain_coverage.cover(connection, found, _seams(connection, reader, venues, found), proof)

@@ -206,6 +206,7 @@ class Follower:
         """Take back what the chain replaced, once a second look agrees that it did."""
         ancestor = self._ancestor()
         if ancestor.number == self.position.next_block - 1:
+            self._remember()  # and not what was learnt from the blocks that are not written now
             return Wait()  # the second look does not agree: an endpoint showed another branch
         tip = self.position.next_block - 1
         with self._connection.transaction():

@@ -18,6 +18,7 @@ from indexer.store import chain_coverage, chain_rows
 from indexer.store.chain_rows import Waiting
 from indexer.store.database import Connection
 
+_ROUNDS = 4  # an event that got its fact may want its receipt next
 LOGS_AT_ONCE = 20_000  # of one transaction, for which the head may have to wait
 
 # Told after each step: raw logs so far, the block that is reached.
@@ -89,6 +90,16 @@ def _redecode(connection: Connection, known: Knowledge, chain: str, piece: Piece
 
 def settle(connection: Connection, source: EvmSource, decoder: Decoder) -> int:
     """Ask once more for what undecoded events wait for; gives the number of rows that changed."""
+    changed = 0
+    for _ in range(_ROUNDS):
+        more = _settle(connection, source, decoder)
+        changed += more
+        if not more:
+            break
+    return changed
+
+
+def _settle(connection: Connection, source: EvmSource, decoder: Decoder) -> int:
     chain = source.profile.name
     waiting = chain_rows.waiting(connection, chain)
     if not waiting:

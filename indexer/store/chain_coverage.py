@@ -415,19 +415,28 @@ def take_back(
     connection: Connection,
     blocks: Sequence[BlockRef],
     venues: Sequence[str],
+    topics0: Sequence[str],
     why: str,
 ) -> None:
-    """Move the rows of some venues in some blocks into the journal: a second reading has shown
-    that the first was wrong there. The blocks themselves and their facts stay."""
+    """Move the rows of some venues in some blocks into the journal, and what with one of these
+    topics is in quarantine: a second reading has shown that the first was wrong there. The blocks
+    themselves and their facts stay."""
     first, last = blocks[0], blocks[-1]
     reorg_id = _journal(connection, first.chain, first.number - 1, last.number, last.hash, why)
     values = {
         "reorg_id": reorg_id, "chain": first.chain, "venues": list(venues),
         "numbers": [block.number for block in blocks], "since": utc(first.time),
+        "topics0": list(topics0), "topic_bytes": [bytes.fromhex(one[2:]) for one in topics0],
     }  # fmt: skip
     _move(
         connection, "raw_log",
-        "chain = %(chain)s AND venue = ANY(%(venues)s) AND block_number = ANY(%(numbers)s)",
+        "chain = %(chain)s AND block_number = ANY(%(numbers)s) AND (venue = ANY(%(venues)s)"
+        " OR venue IS NULL AND NOT is_whole AND substr(topics, 1, 32) = ANY(%(topic_bytes)s))",
+        values,
+    )  # fmt: skip
+    _move(
+        connection, "quarantine",
+        "chain = %(chain)s AND block_number = ANY(%(numbers)s) AND topic0 = ANY(%(topics0)s)",
         values,
     )  # fmt: skip
     for table in OF_VENUE:

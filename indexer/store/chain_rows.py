@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from psycopg import sql
+from psycopg.types.string import BytesBinaryDumper
 
 from indexer.errors import Conflict
 from indexer.evm_model import (
@@ -62,10 +63,13 @@ def _copy(
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
         sql.Identifier(*table.split(".")), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
-    with connection.cursor() as cursor, cursor.copy(statement) as stream:
-        stream.set_types(list(columns.values()))
-        for row in rows:
-            stream.write_row(row)
+    with connection.cursor() as cursor:
+        # of psycopg's two for bytea the types would choose the one in Python: 0.6 µs a raw log
+        cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
+        with cursor.copy(statement) as stream:
+            stream.set_types(list(columns.values()))
+            for row in rows:
+                stream.write_row(row)
 
 
 def _stage(
@@ -92,7 +96,7 @@ def append_blocks(connection: Connection, blocks: Iterable[BlockRef]) -> None:
     }  # fmt: skip
     rows = [(b.chain, b.number, b.hash, b.parent_hash or None, utc(b.time)) for b in blocks]
     _stage(connection, "block", columns, rows)
-    connection.execute(
+    inserted = connection.execute(
         """
         INSERT INTO ledger.block AS stored SELECT * FROM staged_block
         ON CONFLICT (chain, block_number) DO UPDATE SET parent_hash = excluded.parent_hash
@@ -100,6 +104,9 @@ def append_blocks(connection: Connection, blocks: Iterable[BlockRef]) -> None:
           AND excluded.parent_hash IS NOT NULL
         """
     )
+    if inserted.rowcount == len(rows):  # nothing that differs stood in the way
+        connection.execute("TRUNCATE staged_block")
+        return
     other = connection.execute(
         """
         SELECT chain, block_number FROM staged_block read JOIN ledger.block stored
@@ -349,6 +356,18 @@ def stored_logs(
             yield log, at, venue, is_whole
 
 
+def quarantined_keys(
+    connection: Connection, chain: str, block_from: int, block_to: int
+) -> set[str]:
+    """The events of some blocks that are in quarantine."""
+    rows = connection.execute(
+        "SELECT event_key FROM ledger.quarantine"
+        " WHERE chain = %s AND block_number >= %s AND block_number < %s",
+        (chain, block_from, block_to),
+    )
+    return {str(key) for (key,) in rows}
+
+
 def blocks_with_logs(
     connection: Connection, chain: str, block_from: int, block_to: int, logs: int
 ) -> int:
@@ -382,18 +401,18 @@ def replace(
     _stage(connection, "undecoded", UNDECODED, _undecoded_rows(to.undecoded, to.times))
     _stage(connection, "quarantine", QUARANTINE, _quarantine_rows(to.quarantined, to.times))
     values = {"venues": list(venues), "chain": chain, "low": blocks[0], "high": blocks[1]}
-    values["since"] = connection.execute(
-        "SELECT min(block_at) FROM ledger.block WHERE chain = %(chain)s"
+    values["since"], values["until"] = connection.execute(
+        "SELECT min(block_at), max(block_at) FROM ledger.block WHERE chain = %(chain)s"
         " AND block_number >= %(low)s AND block_number < %(high)s",
         values,
-    ).fetchone()[0]  # type: ignore[index]
+    ).fetchone()  # type: ignore[misc]
     return sum(connection.execute(statement, values).rowcount for statement in _REPLACE)
 
 
 _REPLACE = (
     """
     DELETE FROM ledger.lending_liquidation l
-    WHERE venue = ANY(%(venues)s) AND block_at >= %(since)s
+    WHERE venue = ANY(%(venues)s) AND block_at BETWEEN %(since)s AND %(until)s
       AND block_number >= %(low)s AND block_number < %(high)s
       AND NOT EXISTS (
         SELECT FROM staged_lending_liquidation s

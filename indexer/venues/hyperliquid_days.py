@@ -191,23 +191,34 @@ class _Day:
                     if not -_HIGHEST < notional < _HIGHEST:
                         raise Overflow
                     px_text, sz_text = fill.px, fill.sz
-                volume, pnl = total.volume + notional, total.pnl
+                # the larger of the position before and after, without its sign
+                start = fill.start_position
+                if start == "0.0":
+                    position = notional
+                else:
+                    position = number(start)
+                    is_short = start[:1] == "-"
+                    if is_short:
+                        position = -position
+                    if (fill.side == "A") is is_short:
+                        position += size
+                    elif position < size - position:
+                        position = size - position
+                    position *= price
+                pnl = None
                 if fill.closed_pnl != "0.0":
-                    pnl += number(fill.closed_pnl)
+                    pnl = total.pnl + number(fill.closed_pnl)
                     if not -_HIGHEST < pnl < _HIGHEST:
                         raise Overflow
-                before = number(fill.start_position)
-                after = abs(before + size if fill.side == "B" else before - size)
-                before = abs(before)
-                position = (after if after > before else before) * price
-                if position >= total.largest and (
-                    position > total.largest or coin < total.largest_market
-                ):
+                if position >= total.largest:
                     if position > _HIGHEST:
                         raise Overflow
-                    total.largest, total.largest_market = position, coin
+                    if position > total.largest or coin < total.largest_market:
+                        total.largest, total.largest_market = position, coin
+                if pnl is not None:
+                    total.pnl = pnl
                 total.fills += 1
-                total.volume, total.pnl = volume, pnl
+                total.volume += notional
         except ArithmeticError as error:
             raise _OutOfRange(pair) from error
 
