@@ -94,10 +94,10 @@ class ChainStep:
 
     # what is missing, and its arrival
 
-    def wants_receipts(self) -> dict[str, str]:
-        """Transactions whose other logs a row wants, with the hashes of their blocks."""
+    def wants_receipts(self) -> dict[str, Sequence[Log]]:
+        """Transactions whose other logs a row wants, with those that are known."""
         return {
-            tx_hash: self._logs[tx_hash][0].block_hash
+            tx_hash: self._logs[tx_hash]
             for tx_hash, outcomes in self._outcomes.items()
             if tx_hash not in self._whole and any(map(self._wants_receipt, outcomes))
         }

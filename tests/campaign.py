@@ -458,8 +458,7 @@ def world(
         yield World(chain, nodes, stack.enter_context(closing(source)), still)
 
 
-BLOCKS: tuple[faults.Fault, ...] = ("null_block", "wrong_block")
-WORLDLY = (faults.TRANSPORT, faults.HEADS, BLOCKS)
+WORLDLY = (faults.TRANSPORT, faults.HEADS, faults.BLOCKS)
 SETTINGS = {
     "one endpoint, honest receipts": ((*WORLDLY, faults.LOGS),),
     "two endpoints, one lies about logs": ((*WORLDLY, faults.LOGS), ()),

@@ -19,6 +19,7 @@ from indexer.store import database
 from indexer.store.database import Connection
 from tests.campaign import (
     DEPTH,
+    ETHEREUM,
     VENUES,
     Crash,
     Fuse,
@@ -251,18 +252,30 @@ def test_a_fact_that_arrives_later_settles_what_waited_for_it(
 
 
 def test_what_was_learnt_from_blocks_that_were_not_written_is_forgotten(
-    connection: Connection, at: World, follower: Follower, chain: ModelChain
+    connection: Connection, chain: ModelChain
 ) -> None:
-    """Else a row could be made of a fact that nobody ever stored."""
+    """Else a row could be made of a fact that nobody ever stored. On this chain a header does not
+    prove itself, so that a forged one is noticed only by its parent."""
+    profile = replace(ETHEREUM, has_ethereum_headers=False)
+    with world(chain, [Faults()], profile) as at:
+        follower = Follower(connection, at.source, DECODER, VENUES)
+        chain.mine(30)
+        node = at.nodes[0]
+        node.before_call(2, lambda: node.faults.script.append("forged_block"))  # first of a range
+        assert follower.step() == Wait()
+        catch_up(follower)
+        fill(connection, at)
+        redecode.settle(connection, at.source, DECODER)
+        assert redecode.redecode(connection, DECODER, VENUES)["changed"] == 0
+        assert differences(connection, chain) == {}
+
+
+def test_a_forged_header_is_refused(at: World, follower: Follower, chain: ModelChain) -> None:
     chain.mine(30)
-    node = at.nodes[0]
-    node.before_call(2, lambda: node.faults.script.append("forged_block"))  # the first of a range
-    assert follower.step() == Wait()
+    at.nodes[0].faults.script.append("forged_block")
     catch_up(follower)
-    fill(connection, at)
-    redecode.settle(connection, at.source, DECODER)
-    assert redecode.redecode(connection, DECODER, VENUES)["changed"] == 0
-    assert differences(connection, chain) == {}
+    assert at.nodes[0].faults.served == {"forged_block": 1}
+    assert at.source.endpoints.all[0].faults == {"Untrue": 1}
 
 
 # quarantine

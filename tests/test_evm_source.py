@@ -414,6 +414,10 @@ UNTRUE = [
     pytest.param(lambda logs: [{**logs[0], "logIndex": "0x1"}, *logs[1:]], id="L16"),
     pytest.param(lambda logs: [{**logs[0], "data": "0x123"}, *logs[1:]], id="odd-data"),
     pytest.param(lambda logs: [{**logs[0], "data": None}, *logs[1:]], id="no-data"),
+    pytest.param(
+        lambda logs: [{**logs[0], "topics": [TOPIC, "0x" + "zz" * 32]}, *logs[1:]],
+        id="topic-that-is-no-hex",
+    ),
     pytest.param(lambda logs: {"logs": logs}, id="no-list"),
     pytest.param(lambda logs: "0x", id="text"),
 ]
@@ -794,21 +798,19 @@ def test_B23_a_header_is_genuine_when_it_hashes_to_its_hash() -> None:
 # receipts
 
 
-def tx(chain: Chain, number: int) -> tuple[str, str]:
-    """The only transaction of a block, and the hash of the block."""
-    return chain.blocks[number]["transactions"][0], chain.blocks[number]["hash"]
+def known(chain: Chain, number: int, **changes: object) -> dict[str, list[Log]]:
+    """The only transaction of a block, and the first of its logs."""
+    sent = msgspec.convert(chain.logs[chain.blocks[number]["hash"]][:1], list[wire.WireLog])
+    (found,) = wire.check_logs(sent, "anvil", None, number, number + 1).logs
+    return {found.tx_hash: [msgspec.structs.replace(found, **changes)]}
 
 
 def test_whole_transactions_are_read_in_one_request(
     source: EvmSource, node: Node, chain: Chain
 ) -> None:
-    first, second = tx(chain, 3), tx(chain, 6)
     posts = node.posts
-    found = source.transactions(dict((first, second)))
-    assert {tx_hash: places(logs) for tx_hash, logs in found.items()} == {
-        first[0]: [(3, 0), (3, 1)],
-        second[0]: [(6, 0), (6, 1)],
-    }
+    found = source.transactions(known(chain, 3) | known(chain, 6))
+    assert [places(logs) for logs in found.values()] == [[(3, 0), (3, 1)], [(6, 0), (6, 1)]]
     assert node.posts == posts + 1
 
 
@@ -836,6 +838,7 @@ OF_ANOTHER = [
         "Untrue",
         id="logs-of-another-height",
     ),
+    pytest.param(lambda sent: {**sent, "logs": sent["logs"][1:]}, "Untrue", id="a-log-left-out"),
 ]
 
 
@@ -843,22 +846,21 @@ OF_ANOTHER = [
 def test_the_receipt_of_something_else_is_asked_elsewhere(
     pair: EvmSource, node: Node, chain: Chain, change: Callable[[Json], Json], fault: str
 ) -> None:
-    tx_hash, block_hash = tx(chain, 3)
     node.edit_result(change, "eth_getTransactionReceipt")
-    found = pair.transactions({tx_hash: block_hash})
-    assert places(found[tx_hash]) == [(3, 0), (3, 1)]
+    found = pair.transactions(known(chain, 3))
+    assert [places(logs) for logs in found.values()] == [[(3, 0), (3, 1)]]
     assert [one.faults for one in pair.endpoints.all] == [{fault: 1}, {}]
 
 
-def test_a_transaction_that_nobody_knows_is_an_error(source: EvmSource) -> None:
+def test_a_transaction_that_nobody_knows_is_an_error(source: EvmSource, chain: Chain) -> None:
+    (logs,) = known(chain, 3, tx_hash=TOPIC).values()
     with pytest.raises(BlockUnknown, match="a receipt is null"):
-        source.transactions({TOPIC: TOPIC})
+        source.transactions({TOPIC: logs})
 
 
 def test_the_receipt_of_a_moved_transaction_is_an_error(source: EvmSource, chain: Chain) -> None:
-    tx_hash, _ = tx(chain, 3)
     with pytest.raises(NoAnswer, match="of another block"):
-        source.transactions({tx_hash: TOPIC})
+        source.transactions(known(chain, 3, block_hash=TOPIC))
 
 
 def of_receipts(chain: Chain, logs: tuple[Log, ...], whole: dict[str, tuple[Log, ...]]) -> LogRange:
@@ -874,7 +876,7 @@ def test_the_receipts_of_a_block_have_its_wanted_logs_and_whole_transactions(
     source: EvmSource, chain: Chain
 ) -> None:
     found = source.logs_by_receipts(chain.ref(3), WANTED)
-    assert found == of_receipts(chain, found.logs, {tx(chain, 3)[0]: found.logs})
+    assert found == of_receipts(chain, found.logs, dict.fromkeys(known(chain, 3), found.logs))
     assert places(found.logs) == [(3, 0), (3, 1)]
 
 

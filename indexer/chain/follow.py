@@ -17,7 +17,7 @@ from indexer.chain.redecode import settle
 from indexer.chain.sync import Reader, Reading, Written, write
 from indexer.chain_step import Knowledge
 from indexer.decode import Decoder
-from indexer.errors import ConfigError, Fenced, FinalityViolated, SourceFault
+from indexer.errors import ConfigError, Conflict, Fenced, FinalityViolated, SourceFault
 from indexer.evm_model import BlockRef
 from indexer.plan import AdvanceBlock, AdvanceRange, LookBack, Wait, plan
 from indexer.sources.endpoints import BlockUnknown, NotServed
@@ -63,8 +63,10 @@ class Follower:
         self._check_finality()
 
     def _begin(self) -> None:
-        """Own all above the finalized height; what lies at or below it is for backfill."""
-        parent = self._source.header(self._source.finalized())
+        """Own all above the finalized height; what lies at or below it is for backfill. An
+        endpoint that lags may call final less than a backfill has covered already."""
+        covered = chain_coverage.covered_to(self._connection, self._chain)
+        parent = self._source.header(max(self._source.finalized(), covered - 1))
         with self._connection.transaction():
             chain_coverage.begin(self._connection, parent, parent.number)
 
@@ -241,9 +243,11 @@ class Pace:
         self._seen_at = time.monotonic()
 
     def saw_blocks(self, count: int) -> None:
-        """Learn from blocks that have come."""
+        """Learn from blocks that have come: at once when they come faster, since we may have slept
+        over the next one already."""
         now = time.monotonic()
-        self._interval += ((now - self._seen_at) / max(count, 1) - self._interval) * 0.1
+        seen = (now - self._seen_at) / max(count, 1)
+        self._interval += (seen - self._interval) * (1.0 if seen < self._interval else 0.1)
         self._seen_at = now
 
     def pause(self) -> float:
@@ -285,6 +289,10 @@ def follow(
                     follower.reconnect(connection)
                 cool = COOL_SECONDS
                 _Run(follower, say, wake, check_seconds).until(is_over)
+        except Conflict as error:  # what we hold and what the chain says now cannot both be right
+            with connect() as connection:
+                chain_coverage.stop(connection, source.profile.name, str(error))
+            raise
         except (OperationalError, ConfigError, SourceFault) as error:
             if follower is None and isinstance(error, ConfigError | NotServed):
                 raise

@@ -107,6 +107,9 @@ def _settle(connection: Connection, source: EvmSource, decoder: Decoder) -> int:
     known = Knowledge(decoder, {one.venue for one in waiting}, chain_rows.facts(connection, chain))
     reader = Reader(source, known)
     _fetch_receipts(connection, source, waiting)
+    since = min(
+        one.block_number for one in waiting
+    )  # as long as the event stands, so does its fact
     facts = reader.ask(
         {
             MissingFact(chain, one.fact, one.subject): (one.venue,)
@@ -114,23 +117,26 @@ def _settle(connection: Connection, source: EvmSource, decoder: Decoder) -> int:
             if one.fact != RECEIPT_FACT
         }
     )
-    head = source.head().number
     with connection.transaction():
-        chain_rows.append_facts(connection, [(fact, head, None) for fact in facts])
+        chain_rows.append_facts(connection, [(fact, since, None) for fact in facts])
     return _redecode_blocks(connection, decoder, {one.block_number for one in waiting}, chain)
 
 
 def _fetch_receipts(connection: Connection, source: EvmSource, waiting: Iterable[Waiting]) -> None:
-    wanted = {one.tx_hash: one.block_hash for one in waiting if one.fact == RECEIPT_FACT}
+    chain = source.profile.name
+    places = {one.tx_hash: one.block_number for one in waiting if one.fact == RECEIPT_FACT}
+    known: dict[str, list[Log]] = {tx_hash: [] for tx_hash in places}
+    for number in set(places.values()):
+        for log, *_ in chain_rows.stored_logs(connection, chain, number, number + 1):
+            if log.tx_hash in places:
+                known[log.tx_hash].append(log)
     try:
-        whole = source.transactions(wanted)
+        whole = source.transactions(known)
     except SourceFault:
         return
     with connection.transaction():
         for logs in whole.values():
-            chain_rows.append_logs(
-                connection, source.profile.name, [(log, None, True) for log in logs]
-            )
+            chain_rows.append_logs(connection, chain, [(log, None, True) for log in logs])
 
 
 def _redecode_blocks(

@@ -156,7 +156,7 @@ class EvmSource:
         call = Call("eth_getBlockByHash", (block_hash, False))
 
         def ask(endpoint: Endpoint) -> BlockRef:
-            return self._headers.hashed(endpoint.call(call), block_hash).ref(self.profile.name)
+            return self._headers.checked(endpoint.call(call), block_hash).ref(self.profile.name)
 
         return self.endpoints.ask(f"block {block_hash}", ask, patience)
 
@@ -411,7 +411,7 @@ class EvmSource:
         bounds = {"blockHash": block.hash}
         parts = wanted.parts(endpoint.terms or wanted.terms)
         raws = endpoint.batch([by_hash, *(_get_logs_call(part, bounds) for part in parts)])
-        header = self._headers.hashed(kept(raws[0]), block.hash)
+        header = self._headers.checked(kept(raws[0]), block.hash)
         if header.ref(self.profile.name) != block:
             raise Untrue(f"another block {block.number} under the same hash")
         try:
@@ -473,12 +473,12 @@ class EvmSource:
         logs = wanted_of(receipts, wanted)
         return self._of_block(endpoint, block, logs, "receipts", whole_of(receipts, logs))
 
-    def transactions(self, blocks: Mapping[str, str]) -> dict[str, tuple[Log, ...]]:
-        """All logs of transactions, by their hash; `blocks` has the hash of the block of each."""
-        if not blocks:
+    def transactions(self, known: Mapping[str, Sequence[Log]]) -> dict[str, tuple[Log, ...]]:
+        """All logs of transactions, by their hash, of each of which some logs are known."""
+        if not known:
             return {}
         return self.endpoints.ask(
-            f"{len(blocks)} receipts", lambda one: self._receipts.of_transactions(one, blocks), TIP
+            f"{len(known)} receipts", lambda one: self._receipts.of_transactions(one, known), TIP
         )
 
     # calls

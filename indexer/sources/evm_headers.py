@@ -33,7 +33,7 @@ class Headers:
     def tagged(self, endpoint: Endpoint, tag: str) -> BlockRef:
         """The block that a tag stands for now."""
         raw = endpoint.call(Call("eth_getBlockByNumber", (tag, False)))
-        return self._checked(raw, tag).ref(self._profile.name)
+        return self.checked(raw, tag).ref(self._profile.name)
 
     def refs(self, endpoint: Endpoint, numbers: Sequence[int]) -> list[BlockRef]:
         """The blocks at some heights; neighbours are linked by their hashes."""
@@ -45,22 +45,20 @@ class Headers:
         """The headers at some heights."""
         calls = [Call("eth_getBlockByNumber", (hex(number), False)) for number in numbers]
         raws = endpoint.batch(calls)
-        return [self._checked(kept(raw), number) for raw, number in zip(raws, numbers, strict=True)]
+        return [self.checked(kept(raw), number) for raw, number in zip(raws, numbers, strict=True)]
 
-    def hashed(self, raw: msgspec.Raw, block_hash: str) -> Header:
-        """The header that came for a hash, which it must hash to where that can be told."""
-        header = self._checked(raw, block_hash)
-        if self._profile.has_ethereum_headers:
-            check_genuine(header, raw)
-        return header
+    def checked(self, raw: msgspec.Raw, asked: int | str) -> Header:
+        """A header that can be right, and is the one that was asked for by number, hash or tag.
 
-    def _checked(self, raw: msgspec.Raw, asked: int | str) -> Header:
-        """A header that can be right, and is the one that was asked for by number, hash or tag."""
+        Its fields must hash to its hash where that can be told: a forged one would carry its time
+        and its parent into our rows."""
         header = read_block(HEADER, raw, f"block {asked}")
         check_header(header, utc=self._clock.utc(), future_seconds=self._profile.future_seconds)
         is_asked = quantity(header.number) == asked or header.hash.lower() == asked
         if not is_asked and asked not in ("latest", self._profile.finality):
             raise Untrue(f"another block than {asked}")
+        if self._profile.has_ethereum_headers:
+            check_genuine(header, raw)
         return header
 
 

@@ -41,7 +41,7 @@ class Receipts:
     def of_block(self, endpoint: Endpoint, block: BlockRef) -> tuple[Receipt, ...]:
         """Those of all transactions of a block, in order."""
         by_hash = Call("eth_getBlockByHash", (block.hash, False))
-        header = self._headers.hashed(endpoint.call(by_hash), block.hash)
+        header = self._headers.checked(endpoint.call(by_hash), block.hash)
         try:
             raw = endpoint.call(Call("eth_getBlockReceipts", (block.hash,)))
             sent = read_block(RECEIPTS, raw, "the list of receipts")
@@ -84,22 +84,25 @@ class Receipts:
             raise Untrue(f"the logs of block {number} are not those of its bloom")
 
     def of_transactions(
-        self, endpoint: Endpoint, blocks: Mapping[str, str]
+        self, endpoint: Endpoint, known: Mapping[str, Sequence[Log]]
     ) -> dict[str, tuple[Log, ...]]:
-        """All logs of transactions, by their hash; `blocks` has the hash of the block of each."""
-        sent = _singly(endpoint, list(blocks))
+        """All logs of transactions, by their hash, of each of which some are known."""
+        sent = _singly(endpoint, list(known))
         return {
-            tx_hash: self._logs_of(receipt, tx_hash, blocks[tx_hash])
-            for receipt, tx_hash in zip(sent, blocks, strict=True)
+            tx_hash: self._logs_of(receipt, known[tx_hash])
+            for receipt, tx_hash in zip(sent, known, strict=True)
         }
 
-    def _logs_of(self, sent: WireReceipt, tx_hash: str, block_hash: str) -> tuple[Log, ...]:
+    def _logs_of(self, sent: WireReceipt, known: Sequence[Log]) -> tuple[Log, ...]:
+        tx_hash, block_hash = known[0].tx_hash, known[0].block_hash
         if (sent.transaction_hash.lower(), sent.block_hash.lower()) != (tx_hash, block_hash):
             raise Untrue("the receipt of another transaction, or of another block")
         number = quantity(sent.block_number)
         found = check_logs(sent.logs, self._profile.name, None, number, number + 1)
         if any(log.tx_hash != tx_hash or log.block_hash != block_hash for log in found.logs):
             raise Untrue("a receipt with logs of another transaction or block")
+        if not all(log in found.logs for log in known):
+            raise Untrue("a receipt without logs that its transaction is known to have")
         return tuple(found.logs)
 
 

@@ -111,6 +111,16 @@ def lock(connection: Connection, chain: str) -> None:
     connection.execute("SELECT FROM ledger.stream WHERE chain = %s FOR NO KEY UPDATE", (chain,))
 
 
+def covered_to(connection: Connection, chain: str) -> int:
+    """The first height above all that is covered of a chain; 0 where nothing is."""
+    row = connection.execute(
+        "SELECT coalesce(max(upper(blocks)), 0) FROM ledger.coverage"
+        " WHERE ledger.chain_of(venue) = %s AND facts = %s",
+        (chain, FACTS),
+    ).fetchone()
+    return 0 if row is None else int(str(row[0]))
+
+
 def stop(connection: Connection, chain: str, why: str | None) -> None:
     """Say in the database why a chain is not followed any further; None: it is again."""
     connection.execute("UPDATE ledger.stream SET stopped = %s WHERE chain = %s", (why, chain))
@@ -393,7 +403,8 @@ def rewind(
 
     Raises Fenced as `advance`."""
     moved = advance(connection, at, ancestor, at.finalized_block)
-    reorg_id = _journal(connection, at.chain, ancestor.number, old_tip, at.tip_hash, why)
+    old = BlockRef(at.chain, old_tip, at.tip_hash, "", 0)
+    reorg_id = _journal(connection, "reorg", ancestor.number, old, why)
     venues = _venues_above(connection, at.chain, ancestor.number)
     uncover(connection, venues, ancestor, None)
     values = {
@@ -422,7 +433,7 @@ def take_back(
     topics is in quarantine: a second reading has shown that the first was wrong there. The blocks
     themselves and their facts stay."""
     first, last = blocks[0], blocks[-1]
-    reorg_id = _journal(connection, first.chain, first.number - 1, last.number, last.hash, why)
+    reorg_id = _journal(connection, "check", first.number - 1, last, why)
     values = {
         "reorg_id": reorg_id, "chain": first.chain, "venues": list(venues),
         "numbers": [block.number for block in blocks], "since": utc(first.time),
@@ -449,14 +460,14 @@ def take_back(
 
 
 def _journal(
-    connection: Connection, chain: str, ancestor: int, old_tip: int, old_tip_hash: str, why: str
+    connection: Connection, found_by: str, ancestor: int, old_tip: BlockRef, why: str
 ) -> int:
     row = connection.execute(
         """
-        INSERT INTO ledger.reorg (chain, ancestor, old_tip, old_tip_hash, why)
-        VALUES (%s, %s, %s, %s, %s) RETURNING reorg_id
+        INSERT INTO ledger.reorg (chain, ancestor, old_tip, old_tip_hash, found_by, why)
+        VALUES (%s, %s, %s, %s, %s, %s) RETURNING reorg_id
         """,
-        (chain, ancestor, old_tip, old_tip_hash, why),
+        (old_tip.chain, ancestor, old_tip.number, old_tip.hash, found_by, why),
     ).fetchone()
     assert row is not None
     return int(str(row[0]))

@@ -473,7 +473,6 @@ class Waiting(NamedTuple):
     venue: str
     tx_hash: str
     block_number: int
-    block_hash: str
     fact: str
     subject: str
 
@@ -482,13 +481,10 @@ def waiting(connection: Connection, chain: str) -> list[Waiting]:
     """The undecoded events of a chain that a fact would help."""
     rows: Iterable[Any] = connection.execute(
         """
-        SELECT u.venue, left(u.event_key, 66), u.block_number, b.hash, u.missing_fact,
-               u.missing_subject
-        FROM ledger.undecoded u
-        JOIN ledger.block b ON b.chain = ledger.chain_of(u.venue)
-            AND b.block_number = u.block_number
-        WHERE ledger.chain_of(u.venue) = %s AND u.missing_fact IS NOT NULL
-        ORDER BY u.block_number, u.event_key
+        SELECT venue, left(event_key, 66), block_number, missing_fact, missing_subject
+        FROM ledger.undecoded
+        WHERE ledger.chain_of(venue) = %s AND missing_fact IS NOT NULL
+        ORDER BY block_number, event_key
         """,
         (chain,),
     )

@@ -109,7 +109,8 @@ def chains(connection: Connection) -> list[ChainStatus]:
             """
             SELECT chain, tip_block, finalized_block, stopped,
                    extract(epoch FROM now() - updated_at)::bigint AS age_s,
-                   (SELECT count(*) FROM liq.reorgs r WHERE r.chain = c.chain) AS reorgs,
+                   (SELECT count(*) FROM liq.reorgs r
+                    WHERE r.chain = c.chain AND found_by = 'reorg') AS reorgs,
                    (SELECT count(*) FROM liq.undecoded u
                     WHERE split_part(u.venue, '.', 2) = c.chain AND missing_fact IS NOT NULL)
                        AS waiting,

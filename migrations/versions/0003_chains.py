@@ -142,6 +142,7 @@ CREATE TABLE ledger.reorg (
     ancestor bigint NOT NULL,
     old_tip bigint NOT NULL,
     old_tip_hash text NOT NULL,
+    found_by text NOT NULL CHECK (found_by IN ('reorg', 'check')),
     why text NOT NULL,
     found_at timestamptz NOT NULL DEFAULT now()
 );
@@ -241,7 +242,7 @@ SELECT check_id, chain, venues, lower(blocks) AS block_from, upper(blocks) AS bl
 FROM ledger.check_run;
 
 CREATE VIEW liq.reorgs AS
-SELECT reorg_id, chain, ancestor, old_tip, old_tip - ancestor AS depth, why, found_at,
+SELECT reorg_id, chain, ancestor, old_tip, old_tip - ancestor AS depth, found_by, why, found_at,
        (SELECT count(*) FROM ledger.orphan_lending_liquidation o
         WHERE o.reorg_id = reorg.reorg_id) AS liquidations
 FROM ledger.reorg;
@@ -400,6 +401,8 @@ COMMENTS = {
     "old_tip": "Last block that was read of the old branch.",
     "old_tip_hash": "Its hash.",
     "depth": "Blocks that were taken back.",
+    "found_by": "reorg: the chain replaced the blocks. check: a second reading found that the first"
+    " was wrong in some of them.",
     "why": "What showed it.",
     "found_at": "When it was found.",
     "liquidations": "Liquidations that were taken back with it.",
