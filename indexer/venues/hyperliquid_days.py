@@ -6,6 +6,7 @@ from decimal import Decimal, Overflow
 from functools import cache
 from itertools import chain, groupby
 from operator import attrgetter, length_hint
+from typing import Literal
 
 import msgspec
 
@@ -37,7 +38,7 @@ class DayFill(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     coin: str
     px: str
     sz: str
-    side: str
+    side: Literal["A", "B"]
     dir: str
     start_position: str
     closed_pnl: str
@@ -170,6 +171,7 @@ class _Day:
         main, kind = self.quotes[MAIN_QUOTE], no_perp
         last_coin = px_text = sz_text = ""
         price = size = notional = number(0)
+        lowest, highest = -_HIGHEST, _HIGHEST
         pair = None
         try:
             for pair in fills:
@@ -178,40 +180,47 @@ class _Day:
                 if coin != last_coin:
                     last_coin, kind = coin, kind_of(coin)
                 sums = main if kind is not hip3 else self._sums_in(fill.fee_token)
-                total = sums.get(user)
-                if total is None:
+                try:
+                    total = sums[user]
+                except KeyError:
                     total = sums[user] = _Sum()
                 if kind is no_perp or fill.dir in housekeeping:
                     total.other_fills += 1
                     continue
-                if fill.sz != sz_text or fill.px != px_text:
+                px, sz = fill.px, fill.sz
+                if sz != sz_text or px != px_text:
                     sz_text = ""  # not the numbers of this text until they are checked
-                    price, size = number(fill.px), number(fill.sz)
+                    price, size = number(px), number(sz)
                     notional = price * size
-                    if not -_HIGHEST < notional < _HIGHEST:
+                    if not lowest < notional < highest:
                         raise Overflow
-                    px_text, sz_text = fill.px, fill.sz
+                    px_text, sz_text = px, sz
                 # the larger of the position before and after, without its sign
                 start = fill.start_position
                 if start == "0.0":
                     position = notional
                 else:
                     position = number(start)
-                    is_short = start[:1] == "-"
-                    if is_short:
-                        position = -position
-                    if (fill.side == "A") is is_short:
-                        position += size
-                    elif position < size - position:
+                    is_sold = fill.side == "A"
+                    if start[0] != "-":
+                        if not is_sold:
+                            position += size
+                        elif position < size - position:
+                            position = size - position
+                    elif is_sold:
                         position = size - position
+                    elif -position < size + position:
+                        position += size
+                    else:
+                        position = -position
                     position *= price
-                pnl = None
-                if fill.closed_pnl != "0.0":
-                    pnl = total.pnl + number(fill.closed_pnl)
-                    if not -_HIGHEST < pnl < _HIGHEST:
+                pnl, gain = None, fill.closed_pnl
+                if gain != "0.0":
+                    pnl = total.pnl + number(gain)
+                    if not lowest < pnl < highest:
                         raise Overflow
                 if position >= total.largest:
-                    if position > _HIGHEST:
+                    if position > highest:
                         raise Overflow
                     if position > total.largest or coin < total.largest_market:
                         total.largest, total.largest_market = position, coin
