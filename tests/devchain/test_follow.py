@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from eth_hash.auto import keccak
 
 from indexer.evm_model import LendingLiquidation
 from indexer.store.database import Connection
@@ -189,3 +190,33 @@ def test_a_liquidation_that_a_reorg_took_back_can_happen_again(
     again = aave.make(aave.attempt(account))
 
     until(connection, [again])
+
+
+def test_what_shares_and_tokens_are_is_what_the_contracts_say(
+    devchain: Network, connection: Connection, indexer: Command, tmp_path: Path
+) -> None:
+    truth = devchain.venus_core.liquidate()
+    assert truth.repaid and truth.repaid.asset and truth.seized and truth.seized.asset
+    devchain.node.mine(80)
+    env = environment(devchain, tmp_path)
+
+    done = indexer("backfill", "anvil", "--from", 0, "--to", "1k", **env)
+
+    market, block = truth.seized.asset, truth.block_number
+    rate = said(devchain, market, "exchangeRateStored()", block)
+    underlying = "0x" + said(devchain, market, "underlying()", block).to_bytes(20, "big").hex()
+    decimals = [said(devchain, token, "decimals()") for token in (truth.repaid.asset, market)]
+    assert done.returncode == 0, done.stderr
+    assert rows(
+        connection,
+        "SELECT seized_underlying, seized_underlying_raw, r.decimals, s.decimals,"
+        " repaid * 10::numeric ^ r.decimals = repaid_raw, r.symbol IS NOT NULL"
+        " FROM liq.lending_liquidations JOIN liq.assets r ON r.address = repaid_asset"
+        " JOIN liq.assets s ON s.address = seized_asset",
+    ) == [(underlying, truth.seized.raw * rate // 10**18, *decimals, True, True)]
+
+
+def said(chain: Network, contract: str, function: str, at: int | None = None) -> int:
+    """A number that a contract tells."""
+    selector = "0x" + keccak(function.encode())[:4].hex()
+    return int.from_bytes(chain.node.call(contract, selector, at), "big")
