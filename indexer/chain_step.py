@@ -1,9 +1,7 @@
 """What the logs of some blocks become: rows, facts, and what waits for a fact. Pure."""
 
-import hashlib
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -33,13 +31,6 @@ class RawLog(NamedTuple):
     is_whole: bool
 
 
-class Tally(NamedTuple):
-    """Number and digest of the logs of a venue; both add up over disjoint blocks."""
-
-    logs: int
-    digest: int
-
-
 class Knowledge:
     """All that decoding some venues of a chain needs to know; facts are learnt as logs teach them.
 
@@ -55,10 +46,6 @@ class Knowledge:
     def learn(self, facts: Iterable[Fact]) -> None:
         """Know facts from now on."""
         self.facts |= {fact.key: fact.value for fact in facts}
-
-    def is_ours(self, outcome: Decoded) -> bool:
-        """Whether it belongs to a venue that is read; quarantine is everybody's."""
-        return isinstance(outcome, Quarantined) or outcome.venue in self.venues
 
 
 class ChainStep:
@@ -80,6 +67,7 @@ class ChainStep:
 
     def _decode(self, transactions: Iterable[str]) -> None:
         known, transaction = self._known, self._known.decoder.transaction
+        venues = known.venues
         for tx_hash in transactions:
             whole = self._whole.get(tx_hash)
             found = transaction(
@@ -87,7 +75,9 @@ class ChainStep:
                 known.facts,
                 is_whole=whole is not None,
             )
-            ours = self._outcomes[tx_hash] = [one for one in found if known.is_ours(one)]
+            # quarantine is everybody's
+            ours = [one for one in found if isinstance(one, Quarantined) or one.venue in venues]
+            self._outcomes[tx_hash] = ours
             for outcome in ours:
                 if isinstance(outcome, Learnt):
                     known.learn(outcome.facts)
@@ -96,19 +86,15 @@ class ChainStep:
 
     def wants_receipts(self) -> dict[str, Sequence[Log]]:
         """Transactions whose other logs a row wants, with those that are known."""
-        return {
-            tx_hash: self._logs[tx_hash]
-            for tx_hash, outcomes in self._outcomes.items()
-            if tx_hash not in self._whole and any(map(self._wants_receipt, outcomes))
-        }
-
-    def _wants_receipt(self, outcome: Decoded) -> bool:
-        if isinstance(outcome, UndecodedLog):
-            return outcome.missing is not None and outcome.missing.fact == RECEIPT_FACT
-        return (
-            isinstance(outcome, LendingLiquidation)
-            and self._known.decoder.spec_of(outcome.venue).bystander is not None
-        )
+        rows, spec_of = self.liquidations(), self._known.decoder.spec_of
+        venues = {one for one in {row.venue for row in rows} if spec_of(one).bystander is not None}
+        wanted = [row.tx_hash for row in rows if row.venue in venues]
+        wanted += [
+            one.log.tx_hash
+            for one in self.undecoded()
+            if one.missing is not None and one.missing.fact == RECEIPT_FACT
+        ]
+        return {tx_hash: self._logs[tx_hash] for tx_hash in wanted if tx_hash not in self._whole}
 
     def complete(self, whole: Mapping[str, Sequence[Log]]) -> None:
         """Take all logs of some transactions and decode those again."""
@@ -139,8 +125,7 @@ class ChainStep:
     # what became of it
 
     def _all(self) -> Iterator[Decoded]:
-        for outcomes in self._outcomes.values():
-            yield from outcomes
+        return chain.from_iterable(self._outcomes.values())
 
     def liquidations(self) -> list[LendingLiquidation]:
         """The rows, in the order of their blocks."""
@@ -166,16 +151,17 @@ class ChainStep:
         return list(self._raw())
 
     def _raw(self) -> Iterator[RawLog]:
-        known = self._known
-        for tx_hash, outcomes in self._outcomes.items():
+        facts, venues = self._known.facts, self._known.venues
+        venue_of = self._known.decoder.venue_of
+        foreign = {one.log.event_key for one in self.quarantined()}
+        for tx_hash, logs in self._logs.items():
             whole = self._whole.get(tx_hash)
-            foreign = {o.log.log_index for o in outcomes if isinstance(o, Quarantined)}
-            for log in self._logs[tx_hash] if whole is None else whole:
-                venue = known.decoder.venue_of(log, known.facts)
-                if venue not in known.venues:
-                    venue = None
-                if venue or log.log_index in foreign or whole is not None:
+            for log in logs if whole is None else whole:
+                venue = venue_of(log, facts)
+                if venue in venues:
                     yield RawLog(log, venue, whole is not None)
+                elif whole is not None or log.event_key in foreign:
+                    yield RawLog(log, None, whole is not None)
 
 
 Question = tuple[MissingFact, tuple[str, ...]]  # with the protocols that may know how to ask
@@ -189,21 +175,3 @@ def _waits(outcomes: Iterable[Decoded]) -> Iterator[Question]:
             case Quarantined():
                 emitter = MissingFact(one.log.chain, EMITTER_FACT, one.log.address)
                 yield emitter, one.looks_like
-
-
-def tallies(raw: Iterable[RawLog]) -> dict[str, Tally]:
-    """Number and digest of the logs of each venue."""
-    logs: Counter[str] = Counter()
-    digests: Counter[str] = Counter()
-    for log, venue, _ in raw:
-        if venue is not None:
-            logs[venue] += 1
-            digests[venue] += digest(log)
-    return {venue: Tally(logs[venue], digests[venue]) for venue in logs}
-
-
-def digest(log: Log) -> int:
-    """60 bits that change when anything in the log does; `ledger.log_digest` gives the same."""
-    texts = [log.tx_hash[2:], log.address[2:], *[topic[2:] for topic in log.topics], log.data[2:]]
-    body = log.block_number.to_bytes(8, "big") + bytes.fromhex("".join(texts))
-    return int.from_bytes(hashlib.sha256(body).digest()[:8], "big") >> 4

@@ -285,9 +285,10 @@ class _Values:
 
     def read(self, log: Log, facts: Facts) -> list[Any] | NotDecoded | MissingFact:
         """All values of a log, or why not."""
-        values: Any = self._layout.read(log)
-        if type(values) is str:
-            return values
+        read = self._layout.read(log)
+        if isinstance(read, str):
+            return read
+        values: list[Any] = read
         values += None, log.address
         for fact, parts, head in self._lookups:
             subjects = [values[part] for part in parts]
@@ -300,7 +301,7 @@ class _Values:
                 values.append(facts[key])
             except KeyError:
                 return MissingFact(*key)
-        return cast(list[Any], values)
+        return values
 
 
 def _row_reader(layout: Layout, use: EventMap, spec: ProtocolSpec) -> Reader:
@@ -513,6 +514,8 @@ class Decoder:
                     outcomes.append(
                         _undecoded(log, outcome.venue or "", missing, spec.decoder_version)
                     )
+                elif spec.join is None:
+                    outcomes.append(outcome)
                 else:
                     joinable.setdefault(spec.name, []).append(outcome)
         for name, events in joinable.items():
@@ -523,8 +526,7 @@ class Decoder:
         self, name: str, events: list[Joinable], others: list[Log], facts: Facts
     ) -> Iterable[Decoded]:
         join = self._specs[name].join
-        if join is None:
-            return events
+        assert join is not None
         seen = [*events, *self._seen_by(name, others)]
         known: Facts = ChainMap(self._deployed, cast(dict[FactKey, str | None], facts))
         return join(sorted(seen, key=lambda event: event.log_index), known)

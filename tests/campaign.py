@@ -16,6 +16,7 @@ import msgspec
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from indexer.chain import check, follow, redecode, sync
 from indexer.chain.follow import Follower
@@ -80,7 +81,11 @@ class FragileConnection(psycopg.Connection[tuple[object, ...]]):
 
     @contextmanager
     def transaction(self, *arguments: Any, **named: Any) -> Iterator[psycopg.Transaction]:
-        """A transaction with points to die at."""
+        """A transaction with points to die at; a savepoint has none."""
+        if self.info.transaction_status is not TransactionStatus.IDLE:
+            with super().transaction(*arguments, **named) as opened:
+                yield opened
+            return
         self.fuse.reach("after fetch")
         with super().transaction(*arguments, **named) as opened:
             yield opened

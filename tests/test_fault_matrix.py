@@ -17,6 +17,7 @@ from eth_abi import abi
 from eth_utils import function_signature_to_4byte_selector
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 
 from indexer.chain import sync
 from indexer.chain.follow import Follower, follow
@@ -387,6 +388,10 @@ class LosesAnswer(psycopg.Connection[tuple[object, ...]]):
     @contextmanager
     def transaction(self, *arguments: Any, **named: Any) -> Iterator[psycopg.Transaction]:
         """As psycopg, which cannot tell either what became of a commit without an answer."""
+        if self.info.transaction_status is not TransactionStatus.IDLE:  # a savepoint
+            with super().transaction(*arguments, **named) as opened:
+                yield opened
+            return
         self.left -= 1
         with super().transaction(*arguments, **named) as opened:
             yield opened

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
-from indexer.chain.sync import Reader, stored_facts
-from indexer.chain_step import ChainStep, Knowledge, digest
+from indexer.chain.sync import Reader, rare_collections, stored_facts
+from indexer.chain_step import ChainStep, Knowledge
 from indexer.decode import Decoder
 from indexer.errors import SourceFault
 from indexer.evm_model import RECEIPT_FACT, Log, MissingFact
@@ -45,7 +45,8 @@ def redecode(
         at = piece.block_from
         while at < piece.block_to:
             high = chain_rows.blocks_with_logs(connection, chain, at, piece.block_to, LOGS_AT_ONCE)
-            counts += _redecode(connection, known, chain, Piece(at, high, piece.venues))
+            with rare_collections():
+                counts += _redecode(connection, known, chain, Piece(at, high, piece.venues))
             told(counts["logs"], high)
             at = high
     for venue in venues:
@@ -80,7 +81,7 @@ def _redecode(connection: Connection, known: Knowledge, chain: str, piece: Piece
         chain_rows.move_logs(
             connection,
             [
-                (raw.log, raw.venue, digest(raw.log))
+                (raw.log, raw.venue)
                 for raw in step.raw()
                 if raw.venue and venue_of[raw.log.event_key] is None
             ],

@@ -5,6 +5,7 @@ the way to a step that could not be written is forgotten: everything is known fr
 """
 
 import gc
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from indexer.chain import assets as tokens
 from indexer.chain.assets import Assets, Described
-from indexer.chain_step import ChainStep, Knowledge, RawLog, Tally, tallies
+from indexer.chain_step import ChainStep, Knowledge, RawLog
 from indexer.decode import Decoder
 from indexer.errors import ConfigError, Fenced, SourceFault
 from indexer.evm_model import (
@@ -36,14 +37,14 @@ from indexer.store.database import Connection
 
 _ATTEMPTS = 20
 _ROUNDS = 8  # of new facts in one step: a fact may make another one necessary, not for ever
-NO_TALLY = Tally(0, 0)
 
 
 class Reading(NamedTuple):
-    """What was read of some blocks and what it became."""
+    """What was read of some blocks, what it became and which of the logs are kept."""
 
     found: LogRange
     step: ChainStep
+    raw: Sequence[RawLog]
 
 
 class Reader:
@@ -60,19 +61,19 @@ class Reader:
     def range(self, block_from: int, block_to: int, *, is_check: bool = False) -> Reading:
         """The first of some final blocks, as many as one read brings."""
         found = self.source.some_logs(self.filter, block_from, block_to, is_check=is_check)
-        return Reading(found, self.decoded(found))
+        return self._decoded(found)
 
     def block(self, block: BlockRef) -> Reading:
         """One block, by its hash."""
         found = self.source.logs_of_block(block, self.filter)
-        return Reading(found, self.decoded(found))
+        return self._decoded(found)
 
     def receipts(self, block: BlockRef) -> Reading:
         """One block as its receipts have it, which is the truth."""
         found = self.source.logs_by_receipts(block, self.filter)
-        return Reading(found, self.decoded(found))
+        return self._decoded(found)
 
-    def decoded(self, found: LogRange) -> ChainStep:
+    def _decoded(self, found: LogRange) -> Reading:
         """Decode logs; ask the chain for the receipts and facts that they want.
 
         What no endpoint tells is left: those events wait, undecoded, and are tried again."""
@@ -80,7 +81,7 @@ class Reader:
         for _ in range(_ROUNDS):
             if not (self._complete(step) | self._answer(step)):
                 break
-        return step
+        return Reading(found, step, step.raw())
 
     def _complete(self, step: ChainStep) -> bool:
         wanted = step.wants_receipts()
@@ -148,25 +149,19 @@ def write(
     """Write a step whole: with `at`, the head, whose position it compares and sets.
 
     Raises Fenced when somebody else was here first; nothing is written then."""
-    found, step = reading
-    raw = step.raw()
+    found, step, raw = reading
     with connection.transaction():
         moved = at and chain_coverage.advance(connection, at, found.last, finalized)
-        chain_coverage.cover(connection, found, seams(decoder, venues, raw))
+        chain_coverage.cover(connection, found, seams(decoder, venues))
         counts = append(connection, found, step, raw)
+        chain_coverage.count(connection, found, venues)
     return Written(moved, counts)
 
 
-def seams(decoder: Decoder, venues: Collection[str], raw: Sequence[RawLog]) -> list[Seam]:
-    """What coverage says of each venue."""
-    counted = tallies(raw)
+def seams(decoder: Decoder, venues: Collection[str]) -> list[Seam]:
+    """What coverage says of each venue, but for its logs."""
     return [
-        Seam(
-            venue,
-            decoder.filter_hash(venue),
-            decoder.spec_of(venue).decoder_version,
-            *counted.get(venue, NO_TALLY),
-        )
+        Seam(venue, decoder.filter_hash(venue), decoder.spec_of(venue).decoder_version)
         for venue in sorted(venues)
     ]
 
@@ -194,12 +189,11 @@ def append(
 
 def _blocks(found: LogRange, raw: Sequence[RawLog]) -> list[BlockRef]:
     """The ends of the range and the blocks with rows."""
-    chain = found.first.chain
+    chain, times = found.first.chain, found.times
+    hashes = {log.block_number: log.block_hash for log, _, _ in raw}
     blocks = {
-        log.block_number: BlockRef(
-            chain, log.block_number, log.block_hash, "", found.times[log.block_number]
-        )
-        for log, _, _ in raw
+        number: BlockRef(chain, number, block_hash, "", times[number])
+        for number, block_hash in hashes.items()
     }
     return list((blocks | {end.number: end for end in (found.first, found.last)}).values())
 
@@ -282,6 +276,18 @@ def rare_collections() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
+@contextmanager
+def short_turns() -> Iterator[None]:
+    """Let threads take turns every 0.5 ms: at Python's 5 ms the thread that writes waited so long
+    at every answer of Postgres for the one that decodes, a quarter of the time of a backfill."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
 def _fill(
     connection: Connection,
     source: EvmSource,
@@ -302,7 +308,7 @@ def _fill(
         reading = reader.range(at, piece.block_to)
         return reading, assets.ask(reading.step.liquidations())
 
-    with rare_collections(), ThreadPoolExecutor(1) as thread:
+    with rare_collections(), short_turns(), ThreadPoolExecutor(1) as thread:
         ahead: Future[tuple[Reading, Described]] | None = thread.submit(read, piece.block_from)
         while ahead is not None:
             reading, described = ahead.result()

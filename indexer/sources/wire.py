@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from operator import attrgetter, lt
 from typing import Annotated, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -211,64 +212,82 @@ def check_logs(
     logs: list[Log] = []
     times: dict[int, int | None] = {}
     hashes: dict[int, str] = {}
-    for log in sent:
-        number = quantity(log.block_number)
-        block_hash = log.block_hash.lower()
-        topics = tuple([topic.lower() for topic in log.topics])
-        made = Log(
-            chain=chain,
-            address=log.address.lower(),
-            topics=topics,
-            data=log.data.lower(),
-            block_number=number,
-            block_hash=block_hash,
-            tx_hash=log.transaction_hash.lower(),
-            log_index=quantity(log.log_index, MOST_INDEX),
-        )
+    for log in _formed(list(sent)):
+        number, block_hash = quantity(log.block_number), log.block_hash
         if log.removed:
             raise Untrue(f"a removed log in block {number}")
         if not block_from <= number < block_to:
             raise Untrue(f"a log of block {number}, which was not asked for")
-        if wanted is not None and not wanted.wants(made):
-            raise Untrue(f"a log in block {number} that the filter does not want")
         if hashes.setdefault(number, block_hash) != block_hash:
             raise Untrue(f"two blocks {number} in one answer")
         time = quantity(log.block_timestamp) or None if log.block_timestamp is not None else None
         if times.setdefault(number, time) != time:
             raise Untrue(f"two times for block {number} in one answer")
-        _check_form(made)
+        index, tx_hash = quantity(log.log_index, MOST_INDEX), log.transaction_hash
+        made = Log(chain, log.address, log.topics, log.data, number, block_hash, tx_hash, index)
         logs.append(made)
+    if wanted is not None and not all(map(wanted.wants, logs)):
+        raise Untrue(f"a log from block {block_from} on that the filter does not want")
+    return Logs(_in_order(logs), times, hashes)
+
+
+_place = attrgetter("block_number", "log_index")
+
+
+def _in_order(logs: list[Log]) -> list[Log]:
+    places = list(map(_place, logs))
+    if all(map(lt, places, places[1:])):
+        return logs
     logs.sort(key=_place)
     for one, two in pairwise(logs):
-        if one.log_index == two.log_index and one.block_number == two.block_number:
+        if _place(one) == _place(two):
             raise Untrue(f"log {one.log_index} of block {one.block_number} twice")
-    return Logs(logs, times, hashes)
-
-
-def _place(log: Log) -> tuple[int, int]:
-    return log.block_number, log.log_index
+    return logs
 
 
 _ZERO_HASH = "0x" + "0" * 64
+_DIGITS = b"0123456789abcdef"
 
 
-def _check_form(log: Log) -> None:
-    try:
-        bytes.fromhex("".join([log.data[2:], *[topic[2:] for topic in log.topics]]))
-        int(log.tx_hash, 16)
-        int(log.address, 16)
-    except ValueError:
-        raise Untrue(f"a log in block {log.block_number} that is not hexadecimal") from None
-    if (
-        len(log.address) != 42
-        or len(log.tx_hash) != 66
-        or len(log.block_hash) != 66
-        or log.tx_hash == _ZERO_HASH
-        or log.data[:2] != "0x"
-        or any(len(topic) != 66 for topic in log.topics)
-        or len(log.topics) > 4
-    ):
-        raise Untrue(f"a log in block {log.block_number} without its proper form")
+def _formed(sent: list[WireLog]) -> list[WireLog]:
+    """The logs in lower case, which all but few endpoints send."""
+    if not _are_formed(sent):
+        sent = [_lower(log) for log in sent]
+        for log in sent:
+            if not _are_formed([log]):
+                raise Untrue(f"a log in block {quantity(log.block_number)} without its proper form")
+    return sent
+
+
+def _lower(log: WireLog) -> WireLog:
+    return msgspec.structs.replace(
+        log,
+        address=log.address.lower(),
+        topics=tuple([topic.lower() for topic in log.topics]),
+        data=log.data.lower(),
+        block_hash=log.block_hash.lower(),
+        transaction_hash=log.transaction_hash.lower(),
+    )
+
+
+def _are_formed(sent: list[WireLog]) -> bool:
+    """Whether all their words have their length and are hexadecimal in lower case. All at once:
+    to look at each log by itself takes three times as long."""
+    addresses = [log.address for log in sent]
+    data = [log.data for log in sent]
+    transactions = [log.transaction_hash for log in sent]
+    hashes = [log.block_hash for log in sent] + transactions
+    hashes += [topic for log in sent for topic in log.topics]
+    words = addresses + data + hashes
+    return (
+        set(map(len, addresses)) <= {42}
+        and set(map(len, hashes)) <= {66}
+        and all(len(word) % 2 == 0 for word in data)
+        and all(len(log.topics) <= 4 for log in sent)
+        and _ZERO_HASH not in transactions
+        and {word[:2] for word in words} <= {"0x"}
+        and "".join(words).encode(errors="replace").translate(None, _DIGITS) == b"x" * len(words)
+    )
 
 
 def bloom_may_hold(bloom: str | None, wanted: LogFilter) -> bool:

@@ -4,7 +4,7 @@ A commit stands on one of two fences: the head compares and sets its position, a
 covered once. Everything here runs in the caller's transaction.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, LiteralString, NamedTuple
 
 import psycopg
@@ -23,14 +23,14 @@ OF_VENUE = ("lending_liquidation", "undecoded")
 
 
 class Seam(NamedTuple):
-    """What one venue gets of a range that was read: its share of the logs, and under which filter
-    and decoder."""
+    """What one venue gets of a range that was read: under which filter and decoder, and its share
+    of the logs, unless they are yet to be stored and `count`ed."""
 
     venue: str
     filter_hash: str
     decoder_version: int
-    logs: int
-    digest: int
+    logs: int = 0
+    digest: int = 0
 
 
 # position
@@ -328,6 +328,28 @@ def _join_right(connection: Connection, values: Mapping[str, Any]) -> None:
             (upper, last_at, proof, last_hash, logs, digest, read_from, venue, FACTS,
              values["high"] - 1),
         )  # fmt: skip
+
+
+def count(connection: Connection, found: LogRange, venues: Collection[str]) -> None:
+    """Add the raw logs of a range, which are stored by now, to the coverage of its venues."""
+    connection.execute(
+        """
+        WITH added AS (
+            SELECT venue, count(*) AS logs, sum(ledger.log_digest(r)) AS digest
+            FROM ledger.raw_log r
+            WHERE chain = %(chain)s AND block_number >= %(low)s AND block_number < %(high)s
+              AND venue = ANY(%(venues)s)
+            GROUP BY venue
+        )
+        UPDATE ledger.coverage c SET logs = c.logs + added.logs, digest = c.digest + added.digest
+        FROM added
+        WHERE c.venue = added.venue AND c.facts = %(facts)s AND c.blocks @> %(low)s::bigint
+        """,
+        {
+            "chain": found.first.chain, "low": found.block_from, "high": found.block_to,
+            "venues": list(venues), "facts": FACTS,
+        },
+    )  # fmt: skip
 
 
 def counted(

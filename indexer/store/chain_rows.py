@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import psycopg
 from psycopg import sql
 from psycopg.types.string import BytesBinaryDumper
 
@@ -88,14 +89,42 @@ def _stage(
     _copy(connection, staged, columns, rows)
 
 
-def append_blocks(connection: Connection, blocks: Iterable[BlockRef]) -> None:
+def _copied(
+    connection: Connection,
+    table: str,
+    columns: Mapping[str, str],
+    rows: Sequence[tuple[object, ...]],
+    heights: tuple[int, int],
+) -> bool:
+    """COPY rows of one chain, `heights` the least and the most, straight into a ledger table.
+
+    False where another venue's reading was here before, or is at this moment; nothing is written
+    then. Against merging in each row this takes a quarter of the time."""
+    where = sql.SQL("SELECT FROM {} WHERE chain = %s AND block_number BETWEEN %s AND %s LIMIT 1")
+    name = sql.Identifier("ledger", table)
+    if connection.execute(where.format(name), (rows[0][0], *heights)).fetchone() is not None:
+        return False
+    try:
+        with connection.transaction():
+            _copy(connection, f"ledger.{table}", columns, rows)
+    except psycopg.errors.UniqueViolation:
+        return False
+    return True
+
+
+BLOCK = {
+    "chain": "text", "block_number": "int8", "hash": "text", "parent_hash": "text",
+    "block_at": "timestamptz",
+}  # fmt: skip
+
+
+def append_blocks(connection: Connection, blocks: Sequence[BlockRef]) -> None:
     """Store blocks; one that is stored under another hash is a broken chain: Conflict."""
-    columns = {
-        "chain": "text", "block_number": "int8", "hash": "text", "parent_hash": "text",
-        "block_at": "timestamptz",
-    }  # fmt: skip
     rows = [(b.chain, b.number, b.hash, b.parent_hash or None, utc(b.time)) for b in blocks]
-    _stage(connection, "block", columns, rows)
+    numbers = [block.number for block in blocks]
+    if _copied(connection, "block", BLOCK, rows, (min(numbers), max(numbers))):
+        return
+    _stage(connection, "block", BLOCK, rows)
     inserted = connection.execute(
         """
         INSERT INTO ledger.block AS stored SELECT * FROM staged_block
@@ -133,17 +162,16 @@ def append_logs(
     if not logs:
         return
     unhex = bytes.fromhex
-    rows = (
+    rows = [
         (
             chain, log.block_number, log.log_index, venue, unhex(log.tx_hash[2:]),
             unhex(log.address[2:]), unhex("".join([topic[2:] for topic in log.topics])),
             unhex(log.data[2:]), is_whole,
         )
         for log, venue, is_whole in logs
-    )  # fmt: skip
-    low, high = logs[0][0].block_number, logs[-1][0].block_number
-    if not _has_logs(connection, chain, low, high):
-        _copy(connection, "ledger.raw_log", RAW_LOG, rows)
+    ]  # fmt: skip
+    heights = logs[0][0].block_number, logs[-1][0].block_number
+    if _copied(connection, "raw_log", RAW_LOG, rows, heights):
         return
     _stage(connection, "raw_log", RAW_LOG, rows)
     connection.execute(
@@ -168,14 +196,6 @@ def append_logs(
     if other is not None:
         raise Conflict(f"{chain}: log {other[1]} of block {other[0]} is stored with other content")
     connection.execute("TRUNCATE staged_raw_log")
-
-
-def _has_logs(connection: Connection, chain: str, low: int, high: int) -> bool:
-    found = connection.execute(
-        "SELECT FROM ledger.raw_log WHERE chain = %s AND block_number BETWEEN %s AND %s LIMIT 1",
-        (chain, low, high),
-    )
-    return found.fetchone() is not None
 
 
 LENDING = {
@@ -447,23 +467,20 @@ _REPLACE = (
 )
 
 
-def move_logs(connection: Connection, moved: Iterable[tuple[Log, str, int]]) -> None:
-    """Give raw logs to a venue, whose the emitter turned out to be: (log, venue, digest)."""
-    rows = [
-        (venue, log.chain, log.block_number, log.log_index, digest) for log, venue, digest in moved
-    ]
+def move_logs(connection: Connection, moved: Iterable[tuple[Log, str]]) -> None:
+    """Give raw logs to a venue, whose the emitter turned out to be: (log, venue)."""
     with connection.cursor() as cursor:
         cursor.executemany(
-            "UPDATE ledger.raw_log SET venue = %s"
-            " WHERE (chain, block_number, log_index) = (%s, %s, %s)",
-            [row[:4] for row in rows],
-        )
-        cursor.executemany(
             """
-            UPDATE ledger.coverage SET logs = logs + 1, digest = digest + %s
-            WHERE venue = %s AND blocks @> %s::bigint
+            WITH moved AS (
+                UPDATE ledger.raw_log r SET venue = %s
+                WHERE (chain, block_number, log_index) = (%s, %s, %s)
+                RETURNING venue, block_number, ledger.log_digest(r) AS digest
+            )
+            UPDATE ledger.coverage c SET logs = c.logs + 1, digest = c.digest + moved.digest
+            FROM moved WHERE c.venue = moved.venue AND c.blocks @> moved.block_number
             """,
-            [(digest, venue, number) for venue, _, number, _, digest in rows],
+            [(venue, log.chain, log.block_number, log.log_index) for log, venue in moved],
         )
 
 
