@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
 import pytest
+import rlp
+from hypothesis import given
+from hypothesis import strategies as st
 from web3 import Web3
 from web3.exceptions import Web3RPCError
 
 from indexer.errors import ConfigError
 from indexer.evm_model import BlockRef
-from indexer.sources import refusals, rpc
+from indexer.sources import refusals, rpc, wire
 from indexer.sources.chains import BY_NAME
 from indexer.sources.endpoints import BlockUnknown, Budget, Endpoints, NoAnswer, NotServed
 from indexer.sources.evm import EvmSource
@@ -606,3 +609,8 @@ def test_a_header_becomes_a_noun(source: EvmSource, chain: Chain) -> None:
         parent_hash=chain.blocks[2]["hash"],
         time=1_700_000_036,
     )
+
+
+@given(st.lists(st.one_of(st.binary(max_size=70), st.binary(min_size=250, max_size=300))))
+def test_a_list_of_bytes_is_encoded_as_the_library_encodes_it(items: list[bytes]) -> None:
+    assert wire.rlp_list(items) == rlp.encode(items)
