@@ -53,6 +53,9 @@ def with_deployments(known: Sequence[ProtocolSpec], file: bytes) -> list[Protoco
         if one.role not in spec.contracts:
             roles = ", ".join(spec.contracts)
             raise ConfigError(f"{one.protocol} has no role {one.role!r}, only {roles}")
+        for word in (one.chain, one.name or spec.name):
+            if re.fullmatch("[a-z0-9][a-z0-9_-]*", word) is None:
+                raise ConfigError(f"{word!r} is no name: small letters, digits, _ and - make one")
         if re.fullmatch("0x[0-9a-fA-F]{40}", one.address) is None:
             raise ConfigError(f"{one.address!r} is no address")
         added = Deployment(
