@@ -33,14 +33,15 @@ def kind_of(coin: str) -> str:
 
 
 class DayFill(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The part of a fill that an account's day needs; parsing less is what makes it fast."""
+    """The part of a fill that an account's day needs; parsing less is what makes it fast, and so
+    does the order, which is that of the node."""
 
     coin: str
     px: str
     sz: str
     side: Literal["A", "B"]
-    dir: str
     start_position: str
+    dir: str
     closed_pnl: str
     fee_token: str = MAIN_QUOTE
 
