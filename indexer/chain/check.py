@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from indexer.chain.sync import Reader, Reading, append
+from indexer.chain.sync import Reader, Reading, append, seams
 from indexer.chain_step import Knowledge
 from indexer.decode import Decoder
 from indexer.errors import SourceFault
@@ -18,7 +18,6 @@ from indexer.plan import pieces
 from indexer.sources.endpoints import NotServed
 from indexer.sources.evm import EvmSource
 from indexer.store import chain_coverage, chain_rows
-from indexer.store.chain_coverage import Seam
 from indexer.store.database import Connection
 
 # How much each way of knowing is worth; a check only ever raises it.
@@ -122,9 +121,7 @@ def _stored(
 def _told(reading: Reading) -> list[Log]:
     strangers = {one.log.event_key for one in reading.step.quarantined()}
     return [
-        raw.log
-        for raw in reading.step.raw()
-        if raw.venue is not None or raw.log.event_key in strangers
+        raw.log for raw in reading.raw if raw.venue is not None or raw.log.event_key in strangers
     ]
 
 
@@ -203,23 +200,10 @@ def _write(
                 "a check found otherwise",
             )  # fmt: skip
         for one in difference.truth:
-            append(connection, one.found, one.step, one.step.raw())
-        chain_coverage.cover(connection, found, _seams(connection, reader, venues, found), proof)
+            append(connection, one.found, one.step, one.raw)
+        chain_coverage.cover(connection, found, seams(reader.known.decoder, venues), proof)
+        chain_coverage.count(connection, found, venues)
         chain_coverage.append_check(
             connection, found, sorted(proofs), proof,
             missing=difference.missing, untrue=difference.untrue,
         )  # fmt: skip
-
-
-def _seams(
-    connection: Connection, reader: Reader, venues: Sequence[str], found: LogRange
-) -> list[Seam]:
-    decoder = reader.known.decoder
-    return [
-        Seam(
-            venue, decoder.filter_hash(venue), decoder.spec_of(venue).decoder_version, logs, digest
-        )
-        for venue, logs, digest in chain_coverage.counted(
-            connection, venues, found.block_from, found.block_to
-        )
-    ]

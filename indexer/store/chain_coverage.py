@@ -23,14 +23,11 @@ OF_VENUE = ("lending_liquidation", "undecoded")
 
 
 class Seam(NamedTuple):
-    """What one venue gets of a range that was read: under which filter and decoder, and its share
-    of the logs, unless they are yet to be stored and `count`ed."""
+    """Under which filter and decoder a range was read for a venue."""
 
     venue: str
     filter_hash: str
     decoder_version: int
-    logs: int = 0
-    digest: int = 0
 
 
 # position
@@ -224,7 +221,8 @@ def cover(
     connection: Connection, found: LogRange, seams: Sequence[Seam], proof: str | None = None
 ) -> None:
     """Record a range as read whole for some venues, joined with neighbours read equally well.
-    `proof` says how that is known where the reading itself does not.
+    `proof` says how that is known where the reading itself does not. `count` adds the logs, once
+    they are stored.
 
     Raises Fenced when one of them was covered meanwhile, Conflict when a neighbour is of another
     chain of blocks."""
@@ -235,8 +233,7 @@ def cover(
         "parent_hash": found.first.parent_hash, "last_hash": found.last.hash,
         "proof": proof or found.proof, "read_from": [found.endpoint],
         "venues": [s.venue for s in seams], "filters": [s.filter_hash for s in seams],
-        "versions": [s.decoder_version for s in seams], "logs": [s.logs for s in seams],
-        "digests": [s.digest for s in seams],
+        "versions": [s.decoder_version for s in seams],
     }  # fmt: skip
     _check_seams(connection, values)
     try:
@@ -250,16 +247,14 @@ def cover(
 _COVER = """
     WITH added AS (
         SELECT * FROM unnest(
-            %(venues)s::text[], %(filters)s::text[], %(versions)s::int[], %(logs)s::bigint[],
-            %(digests)s::numeric[]
-        ) AS added (venue, filter_hash, decoder_version, logs, digest)
+            %(venues)s::text[], %(filters)s::text[], %(versions)s::int[]
+        ) AS added (venue, filter_hash, decoder_version)
     ), widened AS (
         UPDATE ledger.coverage c
         SET blocks = int8range(lower(c.blocks), %(high)s),
             times = tstzrange(lower(c.times), greatest(upper(c.times), %(last_at)s), '[]'),
             verification = ledger.joined_proof(c.verification, %(proof)s),
-            last_hash = %(last_hash)s, logs = c.logs + added.logs,
-            digest = c.digest + added.digest,
+            last_hash = %(last_hash)s,
             read_from = ARRAY(SELECT DISTINCT unnest(c.read_from || %(read_from)s::text[])),
             recorded_at = now()
         FROM added
@@ -276,7 +271,7 @@ _COVER = """
     )
     SELECT venue, %(facts)s, %(blocks)s::int8range,
            tstzrange(%(first_at)s, %(last_at)s, '[]'), %(proof)s, decoder_version, filter_hash,
-           %(parent_hash)s, %(last_hash)s, logs, digest, %(read_from)s
+           %(parent_hash)s, %(last_hash)s, 0, 0, %(read_from)s
     FROM added WHERE venue NOT IN (SELECT venue FROM widened)
 """
 
@@ -350,18 +345,6 @@ def count(connection: Connection, found: LogRange, venues: Collection[str]) -> N
             "venues": list(venues), "facts": FACTS,
         },
     )  # fmt: skip
-
-
-def counted(
-    connection: Connection, venues: Sequence[str], low: int, high: int
-) -> list[tuple[str, int, int]]:
-    """Number and digest of the stored raw logs of each venue between two heights."""
-    rows: Iterable[Any] = connection.execute(
-        "SELECT venue, logs, digest FROM unnest(%s::text[]) AS venue,"
-        " LATERAL ledger.counted(venue, int8range(%s, %s)) ORDER BY 1",
-        (list(venues), low, high),
-    )
-    return [(venue, logs, int(digest)) for venue, logs, digest in rows]
 
 
 def uncover(
