@@ -137,7 +137,7 @@ class ByBlock:
         had its time and its events."""
         expected = first = self._next or 0
         offset, find, startswith = self._offset, text.find, text.startswith
-        keep, line = found.kept.append, self.line
+        keep, line, from_iso = found.kept.append, self.line, datetime.fromisoformat
         at = start
         while startswith(head := b'"block_number":%d,"events":[' % expected, at + offset):
             end = find(b"\n", at + offset, limit)
@@ -147,7 +147,8 @@ class ByBlock:
             if not startswith(_TIME, time_at - len(_TIME)):
                 break
             try:
-                block_at = utc(text[time_at : time_at + 26].decode())
+                # as utc(), written out: a call for each of a million lines shows
+                block_at = from_iso(text[time_at : time_at + 26].decode() + "+00:00")
             except ValueError:
                 break
             line += 1

@@ -1,7 +1,7 @@
 """Every account's fills, added up by day: whales are known before they are liquidated."""
 
 from collections.abc import Iterator, Sequence
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal, Overflow, getcontext
 from functools import cache
 from itertools import chain, groupby
@@ -81,6 +81,9 @@ class AccountDays:
 
         Raises UnreadableEvents at a block whose events are no list; those before it are added.
         """
+        if len(days := set(map(datetime.date, map(_block_at, lines)))) == 1:  # a step within a day
+            yield from self._days.setdefault(days.pop(), _Day()).add(lines)
+            return
         for day, of_day in groupby(lines, key=_day_of):
             yield from self._days.setdefault(day, _Day()).add(list(of_day))
 
@@ -98,7 +101,7 @@ class AccountDays:
         ]  # fmt: skip
 
 
-_events_of = attrgetter("events")
+_events_of, _block_at = attrgetter("events"), attrgetter("block_at")
 
 
 def _in_no_day(body: bytes, line: BlockLine, error: Exception) -> tuple[RawEvent, Undecoded]:
@@ -136,7 +139,7 @@ class _Day:
     def __init__(self) -> None:
         self.quotes: dict[str, dict[str, _Sum]] = {MAIN_QUOTE: {}}
 
-    def add(self, lines: list[BlockLine]) -> Iterator[tuple[RawEvent, Undecoded]]:
+    def add(self, lines: Sequence[BlockLine]) -> Iterator[tuple[RawEvent, Undecoded]]:
         """Add the fills of blocks, all through one loop; see AccountDays.add."""
         ahead = iter(lines)
         while length_hint(ahead):
