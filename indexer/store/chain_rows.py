@@ -4,12 +4,15 @@ What is written stands under a fence (see `chain_coverage`), so it is new: rows 
 into their tables, and a key that is there already is a broken promise that rolls everything back.
 """
 
+from binascii import a2b_hex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import sql
+from psycopg.copy import FileWriter
 from psycopg.types.string import BytesBinaryDumper
 
 from indexer.errors import Conflict
@@ -54,30 +57,61 @@ def blocks_down(connection: Connection, chain: str, below: int, count: int) -> l
     return [BlockRef(*row) for row in rows]  # type: ignore[arg-type]
 
 
+class Packed(NamedTuple):
+    """So many rows of one chain in the binary form of COPY; `heights` are the least and the most.
+
+    To pack asks nothing of the server: a thread that reads ahead does it while another writes."""
+
+    data: bytes
+    rows: int
+    chain: str
+    heights: tuple[int, int]
+
+
+def _pack(
+    connection: Connection, columns: Mapping[str, str], rows: Iterable[Sequence[object]]
+) -> bytes:
+    packed = BytesIO()
+    with (
+        connection.cursor() as cursor,  # which lends its adapters
+        psycopg.Copy(cursor, binary=True, writer=FileWriter(packed)) as stream,
+    ):
+        _write(stream, columns, rows)
+    return packed.getvalue()
+
+
+def _write(
+    stream: psycopg.Copy, columns: Mapping[str, str], rows: Iterable[Sequence[object]]
+) -> None:
+    # of psycopg's two for bytea the types would choose the one in Python: 0.6 µs a raw log
+    stream.cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
+    stream.set_types(list(columns.values()))
+    for row in rows:
+        stream.write_row(row)
+
+
 def _copy(
     connection: Connection,
     table: str,
     columns: Mapping[str, str],
-    rows: Iterable[Sequence[object]],
+    rows: Iterable[Sequence[object]] | bytes,
 ) -> None:
-    """COPY in binary form; `columns` are names and types."""
+    """COPY in binary form, packed or not; `columns` are names and types."""
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
         sql.Identifier(*table.split(".")), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
-    with connection.cursor() as cursor:
-        # of psycopg's two for bytea the types would choose the one in Python: 0.6 µs a raw log
-        cursor.adapters.register_dumper(bytes, BytesBinaryDumper)
-        with cursor.copy(statement) as stream:
-            stream.set_types(list(columns.values()))
-            for row in rows:
-                stream.write_row(row)
+    with connection.cursor() as cursor, cursor.copy(statement) as stream:
+        if isinstance(rows, bytes):
+            stream.write(rows)
+        else:
+            _write(stream, columns, rows)
 
 
 def _stage(
     connection: Connection,
     table: str,
     columns: Mapping[str, str],
-    rows: Iterable[Sequence[object]],
+    rows: Iterable[Sequence[object]] | bytes,
 ) -> None:
     """COPY into a temporary twin of a ledger table; it empties itself at commit."""
     staged = f"staged_{table}"
@@ -89,24 +123,18 @@ def _stage(
     _copy(connection, staged, columns, rows)
 
 
-def _copied(
-    connection: Connection,
-    table: str,
-    columns: Mapping[str, str],
-    rows: Sequence[tuple[object, ...]],
-    heights: tuple[int, int],
-) -> bool:
-    """COPY rows of one chain, `heights` the least and the most, straight into a ledger table.
+def _copied(connection: Connection, table: str, columns: Mapping[str, str], rows: Packed) -> bool:
+    """COPY rows of one chain straight into a ledger table.
 
     False where another venue's reading was here before, or is at this moment; nothing is written
     then. Against merging in each row this takes a quarter of the time."""
     where = sql.SQL("SELECT FROM {} WHERE chain = %s AND block_number BETWEEN %s AND %s LIMIT 1")
     name = sql.Identifier("ledger", table)
-    if connection.execute(where.format(name), (rows[0][0], *heights)).fetchone() is not None:
+    if connection.execute(where.format(name), (rows.chain, *rows.heights)).fetchone() is not None:
         return False
     try:
         with connection.transaction():
-            _copy(connection, f"ledger.{table}", columns, rows)
+            _copy(connection, f"ledger.{table}", columns, rows.data)
     except psycopg.errors.UniqueViolation:
         return False
     return True
@@ -119,12 +147,23 @@ BLOCK = {
 
 
 def append_blocks(connection: Connection, blocks: Sequence[BlockRef]) -> None:
-    """Store blocks; one that is stored under another hash is a broken chain: Conflict."""
-    rows = [(b.chain, b.number, b.hash, b.parent_hash or None, utc(b.time)) for b in blocks]
+    """As `append_packed_blocks`."""
+    append_packed_blocks(connection, pack_blocks(connection, blocks))
+
+
+def pack_blocks(connection: Connection, blocks: Sequence[BlockRef]) -> Packed:
+    """Blocks, at least one, for `append_packed_blocks`."""
+    rows = ((b.chain, b.number, b.hash, b.parent_hash or None, utc(b.time)) for b in blocks)
     numbers = [block.number for block in blocks]
-    if _copied(connection, "block", BLOCK, rows, (min(numbers), max(numbers))):
+    heights = min(numbers), max(numbers)
+    return Packed(_pack(connection, BLOCK, rows), len(blocks), blocks[0].chain, heights)
+
+
+def append_packed_blocks(connection: Connection, blocks: Packed) -> None:
+    """Store blocks; one that is stored under another hash is a broken chain: Conflict."""
+    if _copied(connection, "block", BLOCK, blocks):
         return
-    _stage(connection, "block", BLOCK, rows)
+    _stage(connection, "block", BLOCK, blocks.data)
     inserted = connection.execute(
         """
         INSERT INTO ledger.block AS stored SELECT * FROM staged_block
@@ -133,7 +172,7 @@ def append_blocks(connection: Connection, blocks: Sequence[BlockRef]) -> None:
           AND excluded.parent_hash IS NOT NULL
         """
     )
-    if inserted.rowcount == len(rows):  # nothing that differs stood in the way
+    if inserted.rowcount == blocks.rows:  # nothing that differs stood in the way
         connection.execute("TRUNCATE staged_block")
         return
     other = connection.execute(
@@ -157,23 +196,33 @@ RAW_LOG = {
 def append_logs(
     connection: Connection, chain: str, logs: Sequence[tuple[Log, str | None, bool]]
 ) -> None:
-    """Store raw logs: (log, its venue, whether its whole transaction is stored). One that another
-    venue's reading stored before gains what is known now."""
-    if not logs:
-        return
-    unhex = bytes.fromhex
-    rows = [
+    """As `append_packed_logs`."""
+    if logs:
+        append_packed_logs(connection, pack_logs(connection, chain, logs))
+
+
+def pack_logs(
+    connection: Connection, chain: str, logs: Sequence[tuple[Log, str | None, bool]]
+) -> Packed:
+    """Raw logs, at least one, for `append_packed_logs`: (log, its venue, whether its whole
+    transaction is stored)."""
+    rows = (
         (
-            chain, log.block_number, log.log_index, venue, unhex(log.tx_hash[2:]),
-            unhex(log.address[2:]), unhex("".join([topic[2:] for topic in log.topics])),
-            unhex(log.data[2:]), is_whole,
+            chain, log.block_number, log.log_index, venue, a2b_hex(log.tx_hash[2:]),
+            a2b_hex(log.address[2:]), a2b_hex("".join(log.topics).replace("0x", "")),
+            a2b_hex(log.data[2:]), is_whole,
         )
         for log, venue, is_whole in logs
-    ]  # fmt: skip
+    )  # fmt: skip
     heights = logs[0][0].block_number, logs[-1][0].block_number
-    if _copied(connection, "raw_log", RAW_LOG, rows, heights):
+    return Packed(_pack(connection, RAW_LOG, rows), len(logs), chain, heights)
+
+
+def append_packed_logs(connection: Connection, logs: Packed) -> None:
+    """Store raw logs. One that another venue's reading stored before gains what is known now."""
+    if _copied(connection, "raw_log", RAW_LOG, logs):
         return
-    _stage(connection, "raw_log", RAW_LOG, rows)
+    _stage(connection, "raw_log", RAW_LOG, logs.data)
     connection.execute(
         """
         INSERT INTO ledger.raw_log AS stored SELECT * FROM staged_raw_log
@@ -194,7 +243,8 @@ def append_logs(
         """
     ).fetchone()
     if other is not None:
-        raise Conflict(f"{chain}: log {other[1]} of block {other[0]} is stored with other content")
+        where = f"{logs.chain}: log {other[1]} of block {other[0]}"
+        raise Conflict(f"{where} is stored with other content")
     connection.execute("TRUNCATE staged_raw_log")
 
 
@@ -222,12 +272,16 @@ def _lending_rows(
         )  # fmt: skip
 
 
-def append_lending(
-    connection: Connection, rows: Sequence[LendingLiquidation], times: Mapping[int, datetime]
-) -> None:
+def pack_lending(
+    connection: Connection, rows: Iterable[LendingLiquidation], times: Mapping[int, datetime]
+) -> bytes:
+    """Liquidations for `append_lending`."""
+    return _pack(connection, LENDING, _lending_rows(rows, times))
+
+
+def append_lending(connection: Connection, packed: bytes) -> None:
     """Store liquidations of blocks that are covered for the first time."""
-    if rows:
-        _copy(connection, "ledger.lending_liquidation", LENDING, _lending_rows(rows, times))
+    _copy(connection, "ledger.lending_liquidation", LENDING, packed)
 
 
 UNDECODED = {
