@@ -6,6 +6,7 @@ asset beside them. An argument is named as in the ABI, inside a tuple with a dot
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -401,11 +402,69 @@ class ShareRate(msgspec.Struct, frozen=True, gc=False):
 ShareRateOf = Callable[[str, str, int], Dialogue[ShareRate | None]]
 
 
+USD = "usd"  # in the place of an asset: the dollar itself, in whole dollars
+Trust = Literal[
+    "governed",  # the protocol's governance chose asset and oracle
+    "market",  # whoever opened the market did
+]
+
+
+class Subject(msgspec.Struct, frozen=True, gc=False):
+    """What to price: an asset as a row of `market` names it, shares as shares."""
+
+    chain: str
+    market: str
+    asset: str
+    emitter: str  # of the liquidation
+
+
+class Quote(msgspec.Struct, frozen=True, gc=False):
+    """What an oracle says one base unit of an asset is worth: `per_unit` base units of `unit`, or
+    whole dollars where that is USD. `via` are the contracts asked, `feed` the Chainlink feed at the
+    end of it where there is a plain one: its answer, of `feed_round`, moves the quote in
+    proportion."""
+
+    per_unit: Decimal
+    unit: str
+    via: tuple[str, ...]
+    trust: Trust = "governed"
+    feed: str | None = None
+    feed_round: int | None = None
+
+
+class NoQuote(msgspec.Struct, frozen=True, gc=False):
+    """There is none, and why, in words that can be counted: no numbers or addresses in them."""
+
+    reason: str
+
+
+# How to ask a protocol's own oracle, at the end of whatever block the calls are made at.
+OracleOf = Callable[[Subject, Sequence[Deployment]], Dialogue[Quote | NoQuote]]
+
+
+class Bonus(msgspec.Struct, frozen=True, gc=False):
+    """Within what a protocol's value of the collateral seized, gross, over the debt repaid must
+    lie when there is no bad debt; `source` is where the bounds come from."""
+
+    least: Decimal
+    most: Decimal
+    source: str
+
+
+# Where the protocol's fee stands when no event says what it was.
+FeeRule = Literal[
+    "none",  # the protocol keeps nothing of the collateral
+    "on_top",  # beside what is logged: what is logged is the liquidator's
+    "within",  # in what is logged: the liquidator gets less
+]
+
+
 class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A protocol, whole. `contracts` are by role; `bystander` is an interface anybody may have,
     whose logs the join wants to see; with `needs_receipt` a row is wrong without them. `asks` are
     by fact; that of EMITTER_FACT tells "NAME/role" as a FactMap's `proves` does, with the name of
-    the deployment that vouches."""
+    the deployment that vouches. Without a `fee` rule, what the liquidator got is unknown where the
+    fee is. In a permissionless protocol anybody opens a market, with any token and oracle."""
 
     name: str
     kind: Kind
@@ -419,3 +478,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     facts: tuple[Fact, ...] = ()
     asks: dict[str, Ask] = {}
     share_rate: ShareRateOf | None = None
+    oracle: OracleOf | None = None
+    bonus: Bonus | None = None
+    fee: FeeRule | None = None
+    is_permissionless: bool = False

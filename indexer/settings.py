@@ -33,12 +33,21 @@ class Settings:
     def __repr__(self) -> str:
         return f"Settings(embedded={self.database_url is None})"
 
+    def has_endpoints(self, chain: str) -> bool:
+        """Whether an address is given for a chain."""
+        return rpc_name(chain) in self.rpc
+
     def endpoints(self, chain: str) -> tuple[str, ...]:
         """The addresses given for a chain; raises ConfigError when there are none."""
-        name = f"RPC_{chain.upper().replace('-', '_')}"
+        name = rpc_name(chain)
         if name not in self.rpc:
             raise ConfigError(f"{chain}: no endpoint; set {name} to one or more, comma separated")
         return self.rpc[name]
+
+
+def rpc_name(chain: str) -> str:
+    """The variable that holds the endpoints of a chain."""
+    return f"RPC_{chain.upper().replace('-', '_')}"
 
 
 def read(environment: Mapping[str, str] = os.environ) -> Settings:

@@ -9,14 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from indexer.errors import ConfigError, Fenced, IndexerError, SourceFault
 from indexer.model import Facts, Liquidation, Stretch, Undecoded
 from indexer.plan import Heights
 from indexer.sources import hyperliquid as source
 from indexer.step import NeedleLied, Step, Unreadable, contradiction
-from indexer.store import ledger
+from indexer.store import ledger, values
 from indexer.store.database import Connection
 from indexer.venues import hyperliquid as venue
 
@@ -24,24 +24,28 @@ FACTS: tuple[Facts, ...] = ("liquidations", "account_days", "ledger_liquidations
 VENUE = venue.SPEC.name
 CHAIN = venue.SPEC.chain
 POLL_SECONDS = 0.05
+VALUE_SECONDS = 1.0  # a pass over one new row takes about as long as one over a thousand
 _ATTEMPTS = 20
 
 
 @dataclass
 class Tally:
-    """What a run wrote and what went wrong; `low` and `high` bound the heights it read."""
+    """What a run wrote and what went wrong; `low` and `high` bound the heights it read, `since` is
+    the time of the first block."""
 
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[IndexerError] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     low: int | None = None
     high: int | None = None
+    since: datetime | None = None
 
     def saw(self, stretch: Stretch) -> None:
         """Widen the bounds by what a read covered."""
         for blocks in stretch.covered:
             self.low = blocks.block_from if self.low is None else min(self.low, blocks.block_from)
             self.high = blocks.block_to if self.high is None else max(self.high, blocks.block_to)
+            self.since = min(blocks.first_at, self.since or blocks.first_at)
 
 
 # Told after each read: the file, how many of its stored bytes are read, and those of all files.
@@ -244,6 +248,32 @@ def _read_files(
     writer.write()
 
 
+def value(connection: Connection, since: datetime | None) -> None:
+    """Value what is stored of a time and after; the records carry their own prices."""
+    values.value(connection, venues=(VENUE,), since=since)
+
+
+class _Fresh:
+    """Values new rows beside the reading, not more than once a second."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._since: datetime | None = None
+        self._valued_at = float("-inf")
+
+    def saw(self, stretch: Stretch) -> None:
+        """Rows of these blocks were written."""
+        for blocks in stretch.covered:
+            self._since = min(blocks.first_at, self._since or blocks.first_at)
+
+    def value(self, *, at_once: bool = False) -> None:
+        """Value what is new, when it is time or at the end."""
+        is_due = at_once or time.monotonic() - self._valued_at >= VALUE_SECONDS
+        if self._since is not None and is_due:
+            value(self._connection, self._since)
+            self._since, self._valued_at = None, time.monotonic()
+
+
 def follow(
     connection: Connection,
     location: str,
@@ -267,6 +297,7 @@ def follow(
     last = ledger.covered_until(connection, VENUE)
     since = None if last is None else last - timedelta(hours=1)
     tails = [(layout, source.Tail(location, layout, since)) for layout in source.BLOCK_LAYOUTS]
+    fresh = _Fresh(connection)
     while not is_over():
         is_idle = True
         for layout, tail in tails:
@@ -274,24 +305,30 @@ def follow(
             if stretch is None:
                 continue
             is_idle = False
-            _write_and_say(writer, layout, stretch, say)
+            if _write_and_say(writer, layout, stretch, say):
+                fresh.saw(stretch)
+        fresh.value()
         if is_idle:
             time.sleep(POLL_SECONDS)
+    fresh.value(at_once=True)
     return writer.tally
 
 
 def _write_and_say(
     writer: Writer, layout: source.Layout, stretch: Stretch, say: Callable[[str], None]
-) -> None:
+) -> bool:
+    """Says what was written and what is wrong; gives whether there are new rows."""
     counted, found, started = writer.tally.counts.copy(), len(writer.tally.faults), time.monotonic()
     _write_stretch(writer, layout, stretch)
     new = writer.tally.counts - counted
-    if new["liquidations"] or new["ledger_liquidations"] or new["undecoded"]:
+    has_rows = bool(new["liquidations"] or new["ledger_liquidations"])
+    if has_rows or new["undecoded"]:
         milliseconds = round(1000 * (time.monotonic() - started))
         fields = " ".join(f"{name}={number}" for name, number in sorted(new.items()))
         say(f"venue={VENUE} to={writer.tally.high} {fields} ms={milliseconds}")
     for fault in writer.tally.faults[found:]:
         say(f"fault: {fault}")
+    return has_rows
 
 
 def _write_stretch(writer: Writer, layout: source.Layout, stretch: Stretch) -> None:

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "indexer"
 
 PURE = {
     *("errors", "model", "evm_model", "hyperliquid_format", "plan", "step", "decode", "venues"),
-    *("labels", "abi_calls", "inquiry", "tokens", "chain_step"),
+    *("labels", "abi_calls", "oracles", "inquiry", "tokens", "families", "chain_step", "pricing"),
 }
 
 # A file or folder of indexer/ and the others that it may import. A new one wants a row here.
@@ -23,15 +23,28 @@ MAY_IMPORT = {
     "plan": {"errors", "model", "evm_model"},
     "labels": {"errors", "model"},
     "abi_calls": {"evm_model"},
+    "oracles": {"evm_model", "abi_calls"},
     "inquiry": {"evm_model"},
     "tokens": {"evm_model", "abi_calls"},
-    "venues": {"errors", "model", "evm_model", "hyperliquid_format", "abi_calls"},
+    "families": {"errors"},
+    "pricing": {"evm_model", "abi_calls"},
+    "price_files": {"errors"},
+    "venues": {"errors", "model", "evm_model", "hyperliquid_format", "abi_calls", "oracles"},
     "decode": {"evm_model", "resources"},
     "step": {"errors", "model", "hyperliquid_format", "plan", "venues"},
     "chain_step": {"evm_model", "decode"},
     "sources": {"errors", "model", "evm_model", "hyperliquid_format"},
     "resources": set(),
-    "store": {"errors", "model", "evm_model", "resources", "tokens"},
+    "store": {
+        "errors",
+        "model",
+        "evm_model",
+        "resources",
+        "tokens",
+        "families",
+        "pricing",
+        "price_files",
+    },
     "settings": {"errors", "store"},
     "sync": (PURE | {"sources", "store"}) - {"labels"},
     "chain": (PURE | {"sources", "store"}) - {"labels"},

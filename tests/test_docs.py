@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 DATA = (ROOT / "docs" / "data.md").read_text()
 CHAINS = (ROOT / "docs" / "chains.md").read_text()
+VALUES = (ROOT / "docs" / "values.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,14 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_by_block(sim, folder)
     write_misc(sim, folder)
     return folder
+
+
+@pytest.fixture
+def price_file(tmp_path: Path) -> None:
+    """A price file where the commands run."""
+    (tmp_path / "prices.csv").write_text(
+        "chain,asset,time,usd\nhyperliquid,USDC,2025-10-10T21:15:00Z,0.9991\n"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +101,7 @@ def runnable(text: str, node: Path, key: str) -> list[str]:
     return [key if word.startswith("hyperliquid/") else word for word in words]
 
 
+@pytest.mark.usefixtures("price_file")
 def test_the_examples_of_help_run(
     indexer: Command, connection: Connection, node: Path, ethereum: str
 ) -> None:
@@ -116,11 +126,12 @@ def shown(page: str) -> list[str]:
     return [line for line in lines if "s3://" not in line and " follow " not in line]
 
 
+@pytest.mark.usefixtures("price_file")
 def test_the_examples_of_the_readme_run(
     indexer: Command, connection: Connection, node: Path, ethereum: str
 ) -> None:
-    lines = shown(README) + shown(CHAINS)
-    assert len(lines) >= 8
+    lines = shown(README) + shown(CHAINS) + shown(VALUES)
+    assert len(lines) >= 12
 
     done = [
         indexer(*runnable(line.removeprefix("indexer "), node, ""), RPC_ETHEREUM=ethereum)
@@ -169,7 +180,8 @@ def test_explain_walks_from_bytes_to_labels(
     assert re.findall(r"^\w.*$", text, re.MULTILINE)[:2] == ["published", "published"]
     assert str(node / "node_fills_by_block") in text
     assert '"method":"backstop"' in re.sub(r"\s+", "", text)
-    for part in (tx_hash, account, "account_value", "episode", "SIZE_ABS", "PEAK_POSITION"):
+    shown = (tx_hash, account, "account_value", "episode", "SIZE_ABS", "PEAK_POSITION")
+    for part in (*shown, "margin_lost", "par"):
         assert str(part) in text
 
 
@@ -209,6 +221,25 @@ def test_every_protocol_and_way_of_knowing_is_documented() -> None:
     words = (*(spec.name for spec in specs()), *methods, *proofs)
 
     assert [word for word in words if f"`{word}`" not in CHAINS] == []
+
+
+def test_every_basis_source_and_suspicion_is_documented(connection: Connection) -> None:
+    comments = dict(
+        rows(
+            connection,
+            """
+            SELECT attname, string_agg(DISTINCT col_description(attrelid, attnum), ' ')
+            FROM pg_attribute
+            WHERE attrelid IN ('liq.valuations'::regclass, 'liq.suspects'::regclass) AND attnum > 0
+            GROUP BY attname
+            """,
+        )
+    )
+    said = " ".join(comments[name] for name in ("basis", "price_source", "quality", "rule"))
+    words = re.findall(r"\b[a-z]+_[a-z_]+\b|\b(?:repaid|seized|fill|mark|realised|oracle)\b", said)
+
+    assert len(set(words)) >= 12
+    assert [word for word in words if f"`{word}`" not in VALUES] == []
 
 
 def test_links_of_the_docs_lead_somewhere() -> None:

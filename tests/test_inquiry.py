@@ -74,6 +74,7 @@ PARAMETERS = says(
 OF_ID = asked(MORPHO, "idToMarketParams(bytes32)", bytes.fromhex(WSTETH_USDC[2:]))
 LOAN = MissingFact("ethereum", "morpho_loan_token", WSTETH_USDC)
 COLLATERAL = MissingFact("ethereum", "morpho_collateral_token", WSTETH_USDC)
+LLTV = Fact("ethereum", "morpho_lltv", WSTETH_USDC, "860000000000000000")
 RESERVE = MissingFact("ethereum", "aave_v4_asset", f"{SPOKE}/7")
 HUB_ASSET = MissingFact("ethereum", "aave_v4_underlying", f"{HUB}/3")
 OF_RESERVE = asked(SPOKE, "getReserve(uint256)", 7)
@@ -168,14 +169,14 @@ KNOWN: list[tuple[str, str, MissingFact, Answers, tuple[Fact, ...]]] = [
         "morpho_blue",
         LOAN,
         {OF_ID: PARAMETERS},
-        (LOAN.told(USDC), COLLATERAL.told(WSTETH)),
+        (LOAN.told(USDC), COLLATERAL.told(WSTETH), LLTV),
     ),
     (
         "both tokens of a Morpho market, when the collateral token is missing",
         "morpho_blue",
         COLLATERAL,
         {OF_ID: PARAMETERS},
-        (LOAN.told(USDC), COLLATERAL.told(WSTETH)),
+        (LOAN.told(USDC), COLLATERAL.told(WSTETH), LLTV),
     ),
     (
         "a pre-liquidation contract",
@@ -408,6 +409,7 @@ def test_on_bsc_a_market_is_looked_for_at_morpho_and_at_moolah() -> None:
     assert facts == (
         Fact("bsc", "morpho_loan_token", WSTETH_USDC, USDC),
         Fact("bsc", "morpho_collateral_token", WSTETH_USDC, WSTETH),
+        Fact("bsc", "morpho_lltv", WSTETH_USDC, "860000000000000000"),
     )
 
 

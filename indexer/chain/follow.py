@@ -6,6 +6,7 @@ blocks that were not written is forgotten.
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from psycopg import OperationalError
@@ -22,7 +23,7 @@ from indexer.evm_model import BlockRef
 from indexer.plan import AdvanceBlock, AdvanceRange, LookBack, Wait, plan
 from indexer.sources.endpoints import BlockUnknown, NotServed
 from indexer.sources.evm import EvmSource
-from indexer.store import chain_coverage, chain_rows
+from indexer.store import chain_coverage, chain_rows, prices
 from indexer.store.database import Connection
 
 LOOK_BACK_BLOCKS = 64  # stored blocks that are compared with the chain's in one batch
@@ -32,6 +33,14 @@ TURN_SECONDS = 0.5
 COOL_SECONDS = 1.0
 MOST_COOL_SECONDS = 30.0
 FINALIZED_EVERY_SECONDS = 2.0  # the finalized height moves slowly; asking costs a request
+
+
+# Told after liquidations were written: the time of the oldest of them.
+Wrote = Callable[[datetime], None]
+
+
+def _nobody(since: datetime) -> None:
+    """Where nobody wants to know."""
 
 
 class Wake(Protocol):
@@ -47,8 +56,14 @@ class Follower:
     Taking over raises the epoch: a process that followed the chain before can write no more."""
 
     def __init__(
-        self, connection: Connection, source: EvmSource, decoder: Decoder, venues: Sequence[str]
+        self,
+        connection: Connection,
+        source: EvmSource,
+        decoder: Decoder,
+        venues: Sequence[str],
+        wrote: Wrote = _nobody,
     ) -> None:
+        self._wrote = wrote
         self._source = source
         self._decoder = decoder
         self._venues = tuple(venues)
@@ -193,8 +208,11 @@ class Follower:
             raise
         assert written.position is not None
         self.position = written.position
-        described = self._assets.ask(reading.step.liquidations())
-        tokens.store(self._connection, described)
+        rows = reading.step.liquidations()
+        tokens.store(self._connection, self._assets.ask(rows))
+        if rows:
+            oldest = min(row.block_number for row in rows)
+            self._wrote(chain_rows.utc(reading.found.times[oldest]))
         final = min(self.position.finalized_block, self.position.next_block - 1)  # not our tip
         if final > final_before:
             chain_coverage.prune_blocks(self._connection, self._chain, final_before, final)
@@ -215,6 +233,7 @@ class Follower:
             self.position = chain_coverage.rewind(
                 self._connection, self.position, ancestor, tip, seen.why
             )
+            prices.forget(self._connection, self._chain, ancestor.number)
         self._remember()
         return LookBack(f"{tip - ancestor.number} blocks above {ancestor.number}: {seen.why}")
 
@@ -272,6 +291,7 @@ def follow(
     say: Callable[[str], None],
     wake: Watch,
     check_seconds: float = CHECK_EVERY_SECONDS,
+    wrote: Wrote = _nobody,
 ) -> None:
     """Follow a chain until told to stop; connections that break are made anew.
 
@@ -284,7 +304,7 @@ def follow(
                 if follower is None:
                     if not _wait_for_turn(connection, source.profile.name, is_over, say, wake):
                         return
-                    follower = Follower(connection, source, decoder, venues)
+                    follower = Follower(connection, source, decoder, venues, wrote)
                 else:
                     follower.reconnect(connection)
                 cool = COOL_SECONDS

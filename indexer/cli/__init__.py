@@ -16,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from indexer import labels, resources, settings, sync
-from indexer.cli import chains
+from indexer.cli import chains, values
 from indexer.cli.console import (
     Commands,
     Duration,
@@ -61,18 +61,6 @@ ACCOUNTS = click.option(
 )  # fmt: skip
 
 
-def _budget(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that spare an endpoint."""
-    for option in (
-        click.option("--per-day", type=click.IntRange(min=1), help="Most requests a day, for each"
-                     " endpoint."),
-        click.option("--per-second", type=click.FloatRange(min=0.01), help="Most requests a second,"
-                     " for each endpoint."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
 @main.command()
 @VENUES
 @click.option(
@@ -82,7 +70,7 @@ def _budget(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--to", "end", type=Height(), help="Chains: the first block not to read.")
 @ACCOUNTS
 @click.option("--account", metavar="0x…", help="Whose fills an API answer holds that does not say.")
-@_budget
+@chains.budgeted
 def backfill(
     venues: tuple[str, ...],
     begin: str,
@@ -130,6 +118,8 @@ def _report_backfill(
             connection, location, with_accounts=accounts, account=account, progress=progress
         )
     counts = tally.counts
+    if counts["liquidations"] or counts["ledger_liquidations"]:
+        sync.value(connection, tally.since)
     out.print(
         f"{counts['blocks']:,} new blocks, {counts['liquidations']:,} liquidations,"
         f" {counts['ledger_liquidations']:,} ledger liquidations,"
@@ -179,7 +169,7 @@ def _progress() -> Iterator[sync.Progress]:
     "--check-every", type=Duration(), default="10m", show_default=True,
     help="Chains: how often blocks that became final are read a second time.",
 )  # fmt: skip
-@_budget
+@chains.budgeted
 def follow(
     venues: tuple[str, ...],
     location: str | None,
@@ -232,7 +222,7 @@ def _until_signal() -> Callable[[], bool]:
     "--last", type=Height(), default="10k", show_default=True,
     help="How many of the newest final blocks.",
 )  # fmt: skip
-@_budget
+@chains.budgeted
 def check(
     venues: tuple[str, ...], last: int, per_second: float | None, per_day: int | None
 ) -> None:
@@ -257,6 +247,10 @@ def redecode(venues: tuple[str, ...]) -> None:
     chosen = chains.choose(venues)
     with connected() as connection:
         chains.redecode(connection, chosen)
+
+
+main.add_command(values.value)
+main.add_command(values.prices)
 
 
 @main.command()

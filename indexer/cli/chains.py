@@ -2,9 +2,11 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from indexer import settings
@@ -12,11 +14,13 @@ from indexer.cli.console import err, fail, out, prepared, say, usage
 from indexer.decode import Decoder
 from indexer.errors import ConfigError, IndexerError
 from indexer.settings import Settings
+from indexer.store import values
 from indexer.store.database import Connection, connect
 from indexer.venues import evm
 
 if TYPE_CHECKING:
     from indexer.chain.follow import Watch
+    from indexer.chain.values import Valuer
     from indexer.sources.evm import EvmSource
 
 # What reaches web3 is imported where it is needed: that takes a second, and most commands do not.
@@ -27,6 +31,25 @@ class Budget(NamedTuple):
 
     per_second: float | None
     per_day: int | None
+
+    def halved(self) -> "Budget":
+        """For each of two that ask the same endpoints side by side."""
+        return Budget(
+            None if self.per_second is None else self.per_second / 2,
+            None if self.per_day is None else max(self.per_day // 2, 1),
+        )
+
+
+def budgeted(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that spare an endpoint."""
+    for option in (
+        click.option("--per-day", type=click.IntRange(min=1), help="Most requests a day, for each"
+                     " endpoint."),
+        click.option("--per-second", type=click.FloatRange(min=0.01), help="Most requests a second,"
+                     " for each endpoint."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 def _decoder(chosen: Settings) -> Decoder:
@@ -55,17 +78,22 @@ def choose(names: Sequence[str]) -> Chosen:
     chosen = settings.read()
     decoder = _decoder(chosen)
     known = decoder.venues()
-    chains = {venue.rpartition(".")[2] for venue in known}
+    chains = {chain_of(venue) for venue in known}
     found: dict[str, list[str]] = {}
     for name in names:
         if name in chains:
             found[name] = [venue for venue in known if venue.endswith(f".{name}")]
         elif name in known:
-            venues = found.setdefault(name.rpartition(".")[2], [])
+            venues = found.setdefault(chain_of(name), [])
             venues += [name] if name not in venues else []
         else:
             raise usage(_unknown(name, known, chains))
     return Chosen(chosen, decoder, found)
+
+
+def chain_of(venue: str) -> str:
+    """The chain of a venue."""
+    return venue.rpartition(".")[2]
 
 
 def _unknown(name: str, known: Sequence[str], chains: set[str]) -> str:
@@ -80,7 +108,7 @@ def _unknown(name: str, known: Sequence[str], chains: set[str]) -> str:
 
 
 @contextmanager
-def _source(chosen: Settings, chain: str, budget: Budget) -> Iterator["EvmSource"]:
+def source_of(chosen: Settings, chain: str, budget: Budget) -> Iterator["EvmSource"]:
     from indexer.sources.chains import profile_of
     from indexer.sources.endpoints import Budget as EndpointBudget
     from indexer.sources.evm import EvmSource
@@ -113,7 +141,7 @@ def backfill(connection: Connection, chosen: Chosen, first: int, end: int, budge
 
     decoder = chosen.decoder
     for chain, venues in chosen.venues.items():
-        with _source(chosen.settings, chain, budget) as source, _progress(chain) as progress:
+        with source_of(chosen.settings, chain, budget) as source, _progress(chain) as progress:
             redecode.settle(connection, source, decoder)
             tally = sync.backfill(
                 connection, source, decoder, venues, first, end, progress=progress
@@ -151,7 +179,7 @@ def check(connection: Connection, chosen: Chosen, last: int, budget: Budget) -> 
 
     unsettled: list[str] = []
     for chain, venues in chosen.venues.items():
-        with _source(chosen.settings, chain, budget) as source:
+        with source_of(chosen.settings, chain, budget) as source:
             high = source.finalized() + 1
             low = max(high - last, 0)
             tally = checks.check(connection, source, chosen.decoder, venues, low, high)
@@ -216,10 +244,40 @@ def _follow(
 ) -> None:
     from indexer.chain import follow as follower
 
-    source_of, venues = chosen.settings, chosen.venues[chain]
-    with _source(source_of, chain, budget) as source, _announcements(source_of, chain) as wake:
+    named, venues = chosen.settings, chosen.venues[chain]
+    own = budget.halved()
+    with (
+        source_of(named, chain, own) as source,
+        _announcements(named, chain) as wake,
+        _valuing(chosen, chain, conninfo, own) as valuer,
+    ):
         say(f"following {chain}: {', '.join(venues)}; stop with Ctrl-C")
         follower.follow(
             lambda: connect(conninfo), source, chosen.decoder, venues,
-            is_over=is_over, say=say, wake=wake, check_seconds=check_seconds,
+            is_over=is_over, say=say, wake=wake, check_seconds=check_seconds, wrote=valuer.wrote,
         )  # fmt: skip
+
+
+@contextmanager
+def _valuing(chosen: Chosen, chain: str, conninfo: str, budget: Budget) -> Iterator["Valuer"]:
+    """Values what the follower writes, over a connection and endpoints of its own."""
+    from indexer.chain import prices
+    from indexer.chain.values import Valuer, terms_of
+
+    venues = chosen.venues[chain]
+    opened: list[EvmSource] = []  # at the first liquidation, and then kept
+
+    with ExitStack() as stack:
+
+        def value(since: datetime) -> None:
+            if not opened:
+                opened.append(stack.enter_context(source_of(chosen.settings, chain, budget)))
+            with connect(conninfo) as connection:
+                try:
+                    prices.fill(connection, opened[0], chosen.decoder, venues, since=since)
+                finally:  # what has a price, as from a file, does not wait for what has none yet
+                    values.value(
+                        connection, terms=terms_of(chosen.decoder), venues=venues, since=since
+                    )
+
+        yield stack.enter_context(closing(Valuer(chain, value, say)))

@@ -13,9 +13,9 @@ import psycopg
 from rich.console import Console
 from rich.markup import escape
 
-from indexer import settings
+from indexer import families, settings
 from indexer.errors import IndexerError
-from indexer.store import place
+from indexer.store import kin, place
 from indexer.store.database import Connection, connect
 
 out = Console(highlight=False)
@@ -107,7 +107,10 @@ def say(message: str) -> None:
 
 def prepared(name: str | None = None) -> place.Place:
     chosen = settings.read()
-    return place.prepare(chosen.database_url, chosen.data_dir, chosen.pg_bin, name=name, say=say)
+    found = place.prepare(chosen.database_url, chosen.data_dir, chosen.pg_bin, name=name, say=say)
+    with connect(found.conninfo) as connection:
+        kin.keep(connection, families.kin())
+    return found
 
 
 @contextmanager

@@ -21,9 +21,11 @@ from indexer.evm_model import (
 )
 from indexer.sources.chains import ChainProfile
 from indexer.sources.endpoints import (
+    BULK,
     REAL,
     TIP,
     UNLIMITED,
+    BlockUnknown,
     Budget,
     Endpoint,
     Endpoints,
@@ -31,7 +33,15 @@ from indexer.sources.endpoints import (
     NotServed,
     Patience,
 )
-from indexer.sources.evm_calls import block_param, called
+from indexer.sources.evm_calls import (
+    CALLS_AT_ONCE,
+    Answer,
+    Question,
+    block_param,
+    called,
+    called_at,
+    logs_at,
+)
 from indexer.sources.evm_headers import Headers, check_hashes, kept, logs_in
 from indexer.sources.evm_receipts import Receipt, Receipts, wanted_of, whole_of
 from indexer.sources.refusals import Refusal
@@ -59,7 +69,6 @@ from indexer.sources.wire import (
     same_logs,
 )
 
-CALLS_AT_ONCE = 100  # in one aggregate3: at 50,000 gas each far below any node's call gas cap
 SETTLED_BLOCKS = 50  # whose receipts are read when two endpoints disagree; more is a sick endpoint
 
 
@@ -497,6 +506,54 @@ class EvmSource:
                 block=number,
             )
         return found
+
+    def call_many_at(self, questions: Sequence[Question]) -> list[list[CallResult] | None]:
+        """As `call_many`, for several blocks in one request. None where every endpoint says that
+        it does not have the state at that block: there is no archive, or the block is orphaned."""
+        answers: dict[int, list[CallResult]] = {}
+        left = self._with_state(questions)
+
+        def ask(endpoint: Endpoint) -> list[Answer]:
+            return called_at(endpoint, [questions[number] for number in left])
+
+        def ask_for_all(endpoint: Endpoint) -> list[Answer]:
+            found = ask(endpoint)
+            for answer in found:
+                if isinstance(answer, Missing):
+                    raise answer
+            return found
+
+        # what the cheapest endpoint lacks is asked of one that has all of it
+        for asking, patience in ((ask, BULK), (ask_for_all, TIP)):
+            if not left:
+                break
+            try:
+                what = f"calls at {len(left)} blocks"
+                found = self.endpoints.ask(what, asking, patience)
+            except (BlockUnknown, NotServed):
+                break
+            told = zip(left, found, strict=True)
+            answers |= {number: answer for number, answer in told if isinstance(answer, list)}
+            left = [number for number in left if number not in answers]
+        return [answers.get(number) for number in range(len(questions))]
+
+    def _with_state(self, questions: Sequence[Question]) -> list[int]:
+        """The places of those that are about blocks whose state the chain's nodes keep."""
+        if self.profile.serves_old_state:
+            return list(range(len(questions)))
+        oldest = self.head().number - self.profile.depth
+        heights = [
+            one.block if isinstance(one.block, int) else one.block.number for one in questions
+        ]
+        return [number for number, height in enumerate(heights) if height >= oldest]
+
+    def logs_of_blocks(self, blocks: Sequence[tuple[BlockRef, LogFilter]]) -> list[tuple[Log, ...]]:
+        """What one endpoint says of the wanted logs of each block, by its hash, in one request:
+        not proved to be complete. Raises BlockUnknown when one of them is orphaned."""
+        for _, wanted in blocks:
+            _check_filter(wanted)
+        what = f"logs of {len(blocks)} blocks by hash"
+        return self.endpoints.ask(what, lambda one: logs_at(one, blocks), TIP) if blocks else []
 
 
 def _check_filter(wanted: LogFilter) -> None:

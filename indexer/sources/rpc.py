@@ -128,7 +128,7 @@ class Call(NamedTuple):
 class _Error(msgspec.Struct):
     code: int | float | str | None = None
     message: str | None = None
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw(b"")  # whatever JSON: a text, an object or null
 
 
 class _Envelope(msgspec.Struct):

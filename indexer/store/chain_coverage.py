@@ -20,6 +20,7 @@ FACTS = "liquidations"  # what is taken from the logs, in the words of ledger.co
 # What a reorg takes back, in an order that needs no other: each has a twin `orphan_…`.
 OF_CHAIN = ("block", "raw_log", "quarantine", "fact", "share_rate")
 OF_VENUE = ("lending_liquidation", "undecoded")
+PRICES = ("price", "no_price")  # asked for again where the block comes back: no twins
 
 
 class Seam(NamedTuple):
@@ -424,6 +425,13 @@ def rewind(
             "venue = ANY(%(venues)s) AND block_at >= %(since)s AND block_number > %(above)s",
             values,
         )  # fmt: skip
+    for table in PRICES:
+        connection.execute(
+            sql.SQL(
+                "DELETE FROM {} WHERE venue = ANY(%(venues)s) AND block_number > %(above)s"
+            ).format(sql.Identifier("ledger", table)),
+            values,
+        )
     return moved
 
 

@@ -73,8 +73,57 @@ def _fill(ask: _Asker) -> list[Section]:
             ),
         ),
         Section("part of", levels),
+        *_worth(ask),
         *_opinions(ask),
     ]
+
+
+def _worth(ask: _Asker) -> list[Section]:
+    """What it was worth, by whose price; what has no value, and why; what contradicts itself."""
+    return [
+        Section("worth", ask(_WORTH)),
+        Section("prices", ask(_PRICES)),
+        Section("no value", ask(_NO_VALUE)),
+        Section("suspect", ask(_SUSPECT)),
+    ]
+
+
+# With the time of the row, which the keys of the tables behind these views begin with.
+_WORTH = """
+    SELECT basis, usd, price_source, price, quality, trust, as_of_block, as_of_at
+    FROM liq.valuations
+    WHERE venue = %(venue)s AND block_at = %(at)s AND event_key = %(event_key)s
+      AND account = %(account)s
+    ORDER BY basis, price_source
+"""
+
+_NO_VALUE = """
+    SELECT basis, price_source, reason FROM liq.unvalued
+    WHERE venue = %(venue)s AND block_at = %(at)s AND event_key = %(event_key)s
+      AND account = %(account)s
+    ORDER BY basis, price_source
+"""
+
+_SUSPECT = """
+    SELECT rule, detail FROM liq.suspects
+    WHERE venue = %(venue)s AND block_at = %(at)s AND event_key = %(event_key)s
+      AND account = %(account)s
+    ORDER BY rule
+"""
+
+# What was asked for the row's own place in its block comes before what holds in all of it.
+_PRICES = """
+    SELECT DISTINCT ON (p.asset, p.source)
+           p.asset, p.symbol, p.source, p.usd_per_token, p.quality, p.trust, p.via, p.as_of_block,
+           p.as_of_at
+    FROM liq.prices p JOIN ledger.lending_liquidation l
+        ON (p.venue, p.market, p.block_number) = (l.venue, l.market, l.block_number)
+       AND p.asset IN (l.repaid_asset, l.seized_asset, l.bad_debt_asset)
+    WHERE l.venue = %(venue)s AND l.account = %(account)s AND l.event_key = %(event_key)s
+      AND coalesce(p.log_index, split_part(l.event_key, '/', 2)::int)
+        = split_part(l.event_key, '/', 2)::int
+    ORDER BY p.asset, p.source, p.log_index
+"""
 
 
 def _opinions(ask: _Asker) -> list[Section]:
@@ -131,10 +180,10 @@ def _lending(ask: _Asker) -> list[Section]:
         return []
     ask.values |= {
         "chain": row[0]["chain"], "block_number": row[0]["block_number"],
-        "tx_hash": row[0]["tx_hash"], "subjects": [row[0]["key"]],
+        "tx_hash": row[0]["tx_hash"], "subjects": [row[0]["key"]], "at": row[0]["block_at"],
         "known": [row[0][name] for name in ("market", "repaid_asset", "seized_asset", "account")],
     }  # fmt: skip
-    return [*_published(ask), Section("row", row), *_opinions(ask)]
+    return [*_published(ask), Section("row", row), *_worth(ask), *_opinions(ask)]
 
 
 def _published(ask: _Asker) -> list[Section]:

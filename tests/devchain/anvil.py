@@ -158,6 +158,19 @@ class Anvil:
             raise Reverted(done.tx_hash)
         return done
 
+    def send_together(self, *txs: Tx) -> list[Receipt]:
+        """Mine them in one block, in this order where they have one sender; raises Reverted."""
+        self.rpc("evm_setAutomine", False)
+        for tx in txs:
+            self.rpc("eth_sendTransaction", tx.wire)
+        self.mine()
+        self.rpc("evm_setAutomine", True)
+        done = self.receipts(self.head)
+        for receipt in done:
+            if not receipt.has_succeeded:
+                raise Reverted(receipt.tx_hash)
+        return done
+
     def mine(self, blocks: int = 1) -> None:
         """Add empty blocks."""
         self.rpc("anvil_mine", hex(blocks))

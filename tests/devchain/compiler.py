@@ -43,6 +43,11 @@ def dev() -> dict[str, Code]:
     return compiled({"Dev.sol": (HERE / "Dev.sol").read_text("utf-8")})
 
 
+def stand_ins() -> dict[str, Code]:
+    """The contracts of Values.sol: feeds, and protocols that no registry has."""
+    return compiled({"Values.sol": (HERE / "Values.sol").read_text("utf-8")})
+
+
 def morpho() -> dict[str, Code]:
     """Morpho and its libraries (3 s the first time)."""
     root = folder(MORPHO_BLUE)

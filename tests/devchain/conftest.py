@@ -8,6 +8,7 @@ import pytest
 from tests.devchain.anvil import anvil
 from tests.devchain.network import Network
 from tests.devchain.packages import ALL, folder
+from tests.devchain.priced import Priced
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +23,10 @@ def devchain(packages: list[Path]) -> Iterator[Network]:
     """All protocols on a new chain; the node ends with the test."""
     with anvil() as node:
         yield Network(node)
+
+
+@pytest.fixture
+def priced(packages: list[Path]) -> Iterator[Priced]:
+    """A new chain with prices, on which only Aave is deployed yet."""
+    with anvil() as node:
+        yield Priced(node)

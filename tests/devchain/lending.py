@@ -48,19 +48,20 @@ class Lending(ABC):
 
     name: ClassVar[str]
     event: ClassVar[str]  # the signature of its liquidation event
+    ether_decimals = 18
     deposit_raw = 10 * WAD  # of ether
     loan_raw: int  # of dollars
     high: int  # the price of ether when a position is opened, in dollars
     low: int  # and when it is liquidated
 
-    def __init__(self, deployer: Deployer) -> None:
+    def __init__(self, deployer: Deployer, *, dollar: Contract | None = None) -> None:
         self.deployer = deployer
         self.node = deployer.node
         self.since = self.node.head + 1
         codes = dev()
         self.prices = deployer.deploy(codes["Prices"])
-        self.ether = deployer.deploy(codes["Token"], "Ether", 18)
-        self.dollar = deployer.deploy(codes["Token"], "Dollar", self.dollar_decimals)
+        self.ether = deployer.deploy(codes["Token"], "Ether", self.ether_decimals)
+        self.dollar = dollar or deployer.deploy(codes["Token"], "Dollar", self.dollar_decimals)
         self.deploy()
         self.recover()
         self.lend(self.node.new_account(), 10**9 * 10**self.dollar_decimals)

@@ -22,6 +22,7 @@ class MorphoBlue(Lending):
     dollar_decimals = 18
     loan_raw = 16_000 * WAD
     high, low = 2_000, 1_800
+    seized_raw = 3 * WAD
     crash = 1_000  # the debt is worth more than the collateral
 
     def deploy(self) -> None:
@@ -58,11 +59,11 @@ class MorphoBlue(Lending):
         self.morpho.send(account, "borrow", self.market, self.loan_raw, 0, account, account)
         return account
 
-    def attempt(self, account: str, *, seized_raw: int = 3 * WAD) -> Attempt:
+    def attempt(self, account: str, *, seized_raw: int | None = None) -> Attempt:
         """So much of the collateral, for the debt that it is worth less the bonus."""
         liquidator = self.node.new_account()
         self.give(self.dollar, liquidator, self.loan_raw, self.morpho.address)
-        arguments: tuple[Any, ...] = (self.market, account, seized_raw, 0, b"")
+        arguments: tuple[Any, ...] = (self.market, account, seized_raw or self.seized_raw, 0, b"")
         return Attempt(account, liquidator, self.morpho.tx(liquidator, "liquidate", *arguments))
 
     def liquidate_to_the_end(self) -> tuple[LendingLiquidation, LendingLiquidation]:
@@ -71,7 +72,7 @@ class MorphoBlue(Lending):
         self.fall()
         first = self.make(self.attempt(account))
         self.set_price(self.crash)
-        second = self.make(self.attempt(account, seized_raw=self.deposit_raw - 3 * WAD))
+        second = self.make(self.attempt(account, seized_raw=self.deposit_raw - self.seized_raw))
         self.recover()
         return first, second
 

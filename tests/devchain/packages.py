@@ -58,7 +58,7 @@ AAVE_V3 = Package(
     "@aave/core-v3",
     "1.19.3",
     "Xr7+VcoU5b4mPwM4IUCnskw3lciwrnL4Xloyad8GOddYeixnri2lZYobNmErm1LwE50vqjI0O+9QGNKY2TDkeQ==",
-    ("artifacts/contracts/protocol/",),
+    ("artifacts/contracts/protocol/", "artifacts/contracts/misc/AaveOracle.sol/"),
 )
 MORPHO_BLUE = Package(
     "@morpho-org/morpho-blue",

@@ -39,9 +39,9 @@ class Venus(Lending):
         ]
 
     def set_price(self, dollars: int) -> None:
-        """With 18 decimals, since both tokens have as many."""
-        self.price(self.ether_market.address, dollars * WAD)
-        self.price(self.dollar_market.address, WAD)
+        """Of one base unit, times 10**36."""
+        self.price(self.ether_market.address, dollars * 10 ** (36 - self.ether_decimals))
+        self.price(self.dollar_market.address, 10 ** (36 - self.dollar_decimals))
 
     def lend(self, lender: str, dollars_raw: int) -> None:
         """Into the market of dollars."""

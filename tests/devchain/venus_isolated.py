@@ -81,9 +81,9 @@ class VenusIsolated(Venus):
 
     def _add(self, token: Contract, market: Contract) -> None:
         """The registry wants a first deposit; ours are for the deployer."""
-        owner = self.deployer.address
-        self.give(token, owner, WAD, self.registry.address)
-        settings = (market.address, FACTOR, FACTOR, WAD, owner, UNLIMITED, UNLIMITED)
+        owner, first = self.deployer.address, 10 ** token.read("decimals")
+        self.give(token, owner, first, self.registry.address)
+        settings = (market.address, FACTOR, FACTOR, first, owner, UNLIMITED, UNLIMITED)
         self.deployer.send(self.registry, "addMarket", settings)
 
     def roles(self) -> dict[str, str]:

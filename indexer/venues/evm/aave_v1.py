@@ -2,6 +2,7 @@
 
 from indexer.evm_model import Contract, EventMap, ProtocolSpec
 from indexer.venues.evm import deployments
+from indexer.venues.evm.aave_v2 import oracle
 
 SPEC = ProtocolSpec(
     name="aave_v1",
@@ -20,6 +21,11 @@ SPEC = ProtocolSpec(
         )
     },
     deployments=deployments("aave_v1"),
+    # aave/aave-protocol:contracts/lendingpool/LendingPool.sol
+    oracle=oracle("addressesProvider()", is_in_ether=True),
+    # aave/aave-protocol:contracts/lendingpool/LendingPoolLiquidationManager.sol
+    # beside an origination fee that it may take of the collateral
+    fee="on_top",
     methodology=(
         "Debt `_purchaseAmount` of `_reserve` and collateral `_liquidatedCollateralAmount` of"
         " `_collateral`, both as emitted; `_accruedBorrowInterest` is not added."

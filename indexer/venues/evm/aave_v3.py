@@ -19,7 +19,7 @@ from indexer.evm_model import (
     UndecodedLog,
 )
 from indexer.venues.evm import deployments
-from indexer.venues.evm.aave_v2 import LIQUIDATION_CALL
+from indexer.venues.evm.aave_v2 import BONUS, LIQUIDATION_CALL, oracle
 
 
 def join(events: Sequence[Joinable], facts: Facts) -> Iterable[LendingLiquidation | UndecodedLog]:
@@ -116,6 +116,11 @@ SPEC = ProtocolSpec(
     decoder_version=2,
     join=join,
     deployments=deployments("aave_v3"),
+    # aave-dao/aave-v3-origin:src/contracts/interfaces/IPool.sol
+    oracle=oracle("ADDRESSES_PROVIDER()"),
+    bonus=BONUS,
+    # aave-dao/aave-v3-origin:src/contracts/protocol/libraries/logic/LiquidationLogic.sol
+    fee="on_top",
     methodology=(
         "Debt `debtToCover` of `debtAsset` and collateral `liquidatedCollateralAmount` of"
         " `collateralAsset`, which is what the liquidator received. The protocol's fee comes on"

@@ -5,14 +5,18 @@ after the liquidation, by the Spoke in shares and, just before that, by the Hub 
 """
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 from indexer.abi_calls import address_of, call, uint_of
 from indexer.evm_model import (
     EMITTER,
     NOBODY,
     SIBLING,
+    USD,
+    Bonus,
     Contract,
     Deployment,
+    Dialogue,
     EventMap,
     FactMap,
     Facts,
@@ -23,11 +27,15 @@ from indexer.evm_model import (
     LendingLiquidation,
     Lookup,
     MissingFact,
+    NoQuote,
     ProtocolSpec,
+    Quote,
     Sibling,
+    Subject,
     UndecodedLog,
     Value,
 )
+from indexer.oracles import NOT_LISTED, UNREADABLE, number_of, oracle_of, plain_feed, scaled
 from indexer.venues.evm import deployments
 
 RAY = 10**27
@@ -130,6 +138,47 @@ def _underlying(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry
     return () if underlying in (None, NOBODY) else (missing.told(underlying),)
 
 
+# aave/aave-v4:src/spoke/Spoke.sol, ORACLE_DECIMALS; in dollars as the reference says
+PRICE_DECIMALS = 8
+MAX_RESERVES = 256  # asked for one price; the largest Spoke has some tens
+
+
+def oracle(subject: Subject, deployed: Sequence[Deployment]) -> Dialogue[Quote | NoQuote]:
+    """A Spoke's oracle knows its reserves by number, and a row names the token: all reserves of it
+    must have one price, since an asset of two Hubs is two reserves.
+
+    aave/aave-v4:src/spoke/AaveOracle.sol"""
+    spoke = subject.market
+    named, counted = yield [call(spoke, "ORACLE()"), call(spoke, "getReserveCount()")]
+    oracle, count = oracle_of(named), uint_of(counted)
+    if isinstance(oracle, NoQuote):
+        return oracle
+    if count is None or count > MAX_RESERVES:
+        return UNREADABLE
+    reserves = yield [call(spoke, "getReserve(uint256)", number) for number in range(count)]
+    tokens = [address_of(reserve, 0, of=7) for reserve in reserves]
+    numbers = [number for number, token in enumerate(tokens) if token == subject.asset]
+    if None in tokens:
+        return UNREADABLE
+    if not numbers:
+        return NOT_LISTED
+    source, *priced = yield [
+        call(oracle, "getReserveSource(uint256)", numbers[0]),
+        *(call(oracle, "getReservePrice(uint256)", number) for number in numbers),
+    ]
+    price, *others = {number_of(answer) for answer in priced}
+    decimals = uint_of(reserves[numbers[0]], 3, of=7, bits=8)
+    if others:
+        return NoQuote("reserves of the asset have different prices")
+    if isinstance(price, NoQuote):
+        return price
+    if decimals is None:
+        return UNREADABLE
+    per_unit = scaled(price, PRICE_DECIMALS + decimals)
+    feed, at_round = yield from plain_feed(address_of(source), price)
+    return Quote(per_unit, USD, (spoke, oracle), feed=feed, feed_round=at_round)
+
+
 SPEC = ProtocolSpec(
     name="aave_v4",
     kind="lending",
@@ -163,6 +212,14 @@ SPEC = ProtocolSpec(
     join=join,
     deployments=deployments("aave_v4"),
     asks={"aave_v4_asset": _hub_asset, "aave_v4_underlying": _underlying},
+    oracle=oracle,
+    # at least 1, and below 1 over the collateral factor, of which 0.0001 is the least; the room
+    # below is for amounts of a few base units, which are rounded
+    bonus=Bonus(
+        Decimal("0.999"),
+        Decimal(10_000),
+        "aave/aave-v4:src/spoke/Spoke.sol, _validateDynamicReserveConfig",
+    ),
     methodology=(
         "Debt `debtAmountRestored` of the reserve `debtReserveId` and collateral"
         " `collateralAmountRemoved` of `collateralReserveId`, gross. The fee within it is the part"

@@ -3,6 +3,7 @@ and the debt moves to the liquidator. An account is one of 256 of its owner, who
 the last byte only; the Ethereum Vault Connector logs the owner once."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 
 from indexer.abi_calls import address_of, call, getter, rate_by, vouched_for
 from indexer.evm_model import (
@@ -10,8 +11,11 @@ from indexer.evm_model import (
     EMITTER_FACT,
     NOBODY,
     SIBLING,
+    USD,
+    Bonus,
     Contract,
     Deployment,
+    Dialogue,
     EventMap,
     FactMap,
     Facts,
@@ -22,11 +26,15 @@ from indexer.evm_model import (
     LendingLiquidation,
     Lookup,
     MissingFact,
+    NoQuote,
     ProtocolSpec,
+    Quote,
     Sibling,
+    Subject,
     UndecodedLog,
     Value,
 )
+from indexer.oracles import UNKNOWN_UNIT, number_of, oracle_of, scaled, unit_itself
 from indexer.venues.evm import deployments
 
 # 0x and 19 bytes; euler-xyz/ethereum-vault-connector:src/EthereumVaultConnector.sol
@@ -86,6 +94,44 @@ def _owner(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry:
     return ()
 
 
+# Both are asked, for the digits that 10**18 leaves in a unit of 8 decimals; vaults refuse more than
+# 2**112 - 1. euler-xyz/euler-vault-kit:src/EVault/shared/Constants.sol, MAX_SANE_AMOUNT
+QUOTED = (30, 18)
+# By ISO 4217, with 18 decimals, as whatever states none.
+# euler-xyz/euler-price-oracle:src/adapter/BaseAdapter.sol
+DOLLAR = f"0x{840:040x}"
+DOLLAR_DECIMALS = 18
+MAX_CURRENCY = 999
+
+
+def oracle(subject: Subject, deployed: Sequence[Deployment]) -> Dialogue[Quote | NoQuote]:
+    """What the vault that was borrowed from has its router quote, for its own asset and for shares
+    of collateral alike; the middle of bid and ask, as in a liquidation.
+
+    euler-xyz/euler-vault-kit:src/EVault/modules/Liquidation.sol,
+    euler-xyz/euler-price-oracle:src/EulerRouter.sol"""
+    vault, asset = subject.market, subject.asset
+    told, unit_told = yield [call(vault, "oracle()"), call(vault, "unitOfAccount()")]
+    router, unit = oracle_of(told), address_of(unit_told)
+    if isinstance(router, NoQuote):
+        return router
+    if unit is None or (unit != DOLLAR and int(unit, 16) <= MAX_CURRENCY):
+        return UNKNOWN_UNIT
+    if unit == asset:
+        return unit_itself(asset, (vault,))
+    answers = yield [
+        call(router, "getQuote(uint256,address,address)", 10**places, asset, unit)
+        for places in QUOTED
+    ]
+    quotes = [number_of(answer) for answer in answers]
+    for places, quote in zip(QUOTED, quotes, strict=True):
+        if not isinstance(quote, NoQuote):
+            is_dollar = unit == DOLLAR
+            per_unit = scaled(quote, places + (DOLLAR_DECIMALS if is_dollar else 0))
+            return Quote(per_unit, USD if is_dollar else unit, (vault, router), trust="market")
+    return next(quote for quote in reversed(quotes) if isinstance(quote, NoQuote))
+
+
 SPEC = ProtocolSpec(
     name="euler_v2",
     kind="lending",
@@ -128,6 +174,17 @@ SPEC = ProtocolSpec(
         "evc_owner": _owner,
     },
     share_rate=rate_by("convertToAssets(uint256)", 10**18, underlying="asset()"),
+    oracle=oracle,
+    # 1 over what the discount leaves, which is 0.0001 at least; the room below is for amounts of a
+    # few base units, which are rounded
+    bonus=Bonus(
+        Decimal("0.999"),
+        Decimal(10_000),
+        "euler-xyz/euler-vault-kit:src/EVault/modules/Governance.sol, setMaxLiquidationDiscount",
+    ),
+    # euler-xyz/euler-vault-kit:src/EVault/modules/Liquidation.sol
+    fee="none",
+    is_permissionless=True,
     methodology=(
         "Debt `repayAssets` in the asset of the emitting vault, taken over by the `liquidator`;"
         " collateral `yieldBalance` are shares of the vault `collateral`. Bad debt is `assets` of"

@@ -6,6 +6,7 @@ radiant-capital/v2:contracts/lending/lendingpool/LendingPoolCollateralManager.so
 
 from indexer.evm_model import Contract, EventMap, ProtocolSpec
 from indexer.venues.evm import deployments
+from indexer.venues.evm.aave_v2 import BONUS, ORACLE
 
 SPEC = ProtocolSpec(
     name="radiant",
@@ -24,6 +25,8 @@ SPEC = ProtocolSpec(
         )
     },
     deployments=deployments("radiant"),
+    oracle=ORACLE,
+    bonus=BONUS,
     methodology=(
         "Debt `debtToCover` of `principal` and collateral `liquidatedCollateralAmount` of"
         " `collateral`, as emitted; the part of the bonus that went to `liquidationFeeTo` is in no"

@@ -8,7 +8,10 @@ from indexer.evm_model import (
     EMITTER_FACT,
     NATIVE,
     SIBLING,
+    USD,
     Contract,
+    Deployment,
+    Dialogue,
     EventMap,
     Fact,
     FactMap,
@@ -16,12 +19,16 @@ from indexer.evm_model import (
     Joinable,
     LendingLiquidation,
     Lookup,
+    NoQuote,
     ProtocolSpec,
+    Quote,
     Sibling,
+    Subject,
     UndecodedLog,
 )
+from indexer.oracles import scaled
 from indexer.venues.evm import deployments
-from indexer.venues.evm.compound_v2 import ASKS, SHARE_RATE
+from indexer.venues.evm.compound_v2 import ASKS, BONUS, SHARE_RATE, oracle
 
 BORROW = EventMap(
     account="borrower",
@@ -71,6 +78,22 @@ def _is_of(row: LendingLiquidation, named: Sibling) -> bool:
     )
 
 
+VAI_CONTROLLER = "0x004065d34c6b18ce4370ced1cebde94865dbfafe"
+VAI = "0x4bd17003473389a42daf6a0a729f6fdb328bbbd7"
+VAI_DECIMALS = 18
+of_market = oracle("comptroller()")
+
+
+def oracle_of(subject: Subject, deployed: Sequence[Deployment]) -> Dialogue[Quote | NoQuote]:
+    """As Compound's; but debt in VAI is a dollar by decree, no oracle is asked.
+
+    VenusProtocol/venus-protocol:contracts/Lens/ComptrollerLens.sol,
+    liquidateVAICalculateSeizeTokens"""
+    if (subject.market, subject.asset) == (VAI_CONTROLLER, VAI):
+        return Quote(scaled(1, VAI_DECIMALS), USD, (VAI_CONTROLLER,))
+    return (yield from of_market(subject, deployed))
+
+
 SPEC = ProtocolSpec(
     name="venus_core",
     kind="lending",
@@ -91,17 +114,14 @@ SPEC = ProtocolSpec(
     facts=(
         # vBNB has no underlying(), the controller's debt is VAI; VenusProtocol/vips
         Fact("bsc", "underlying", "0xa07c5b74c9b40447a954e1466938b865b6bbea36", NATIVE),
-        Fact(
-            "bsc",
-            "underlying",
-            "0x004065d34c6b18ce4370ced1cebde94865dbfafe",
-            "0x4bd17003473389a42daf6a0a729f6fdb328bbbd7",
-        ),
+        Fact("bsc", "underlying", VAI_CONTROLLER, VAI),
     ),
     deployments=deployments("venus_core"),
     # VenusProtocol/venus-protocol:contracts/Comptroller/ComptrollerStorage.sol
     asks=ASKS,
     share_rate=SHARE_RATE,
+    oracle=oracle_of,
+    bonus=BONUS,
     methodology=(
         "Debt `repayAmount` in the underlying of the emitting market, or in VAI; collateral"
         " `seizeTokens` are shares of `vTokenCollateral`. The liquidator and the fee"

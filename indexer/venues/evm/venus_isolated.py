@@ -26,7 +26,7 @@ from indexer.evm_model import (
     UndecodedLog,
 )
 from indexer.venues.evm import deployments
-from indexer.venues.evm.compound_v2 import SHARE_RATE
+from indexer.venues.evm.compound_v2 import BONUS, SHARE_RATE, oracle
 
 DEBT = (Lookup("underlying", (EMITTER,)), "repayAmount")
 
@@ -168,6 +168,9 @@ SPEC = ProtocolSpec(
     # VenusProtocol/isolated-pools:contracts/VTokenInterfaces.sol
     asks={EMITTER_FACT: _market, "underlying": getter("underlying()")},
     share_rate=SHARE_RATE,
+    # VenusProtocol/isolated-pools:contracts/Comptroller.sol, liquidateCalculateSeizeTokens
+    oracle=oracle("comptroller()"),
+    bonus=BONUS,
     methodology=(
         "Debt `repayAmount` in the underlying of the emitting market; collateral `seizeTokens` are"
         " shares of `vTokenCollateral`, of which the market keeps what is more than the `value`"

@@ -1,0 +1,583 @@
+"""Asks for the prices that liquidations want: the protocols' own oracles at their blocks, in as few
+requests as that takes; where nobody keeps the old state, the logs of Chainlink's feeds.
+
+What was asked and not answered is stored with the reason. What an endpoint failed to say is not
+stored at all: it is wanted again next time."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import NamedTuple
+
+from indexer.decode import Decoder
+from indexer.evm_model import (
+    USD,
+    BlockRef,
+    CallResult,
+    Deployment,
+    Dialogue,
+    LogFilter,
+    NoQuote,
+    OracleOf,
+    Quote,
+    Subject,
+)
+from indexer.inquiry import CallAt, at_block, inquire
+from indexer.pricing import (
+    ANSWER_UPDATED,
+    NO_ORACLE,
+    NO_PLAIN_FEED,
+    NO_UNIT,
+    STALE_SECONDS,
+    WHOLE_BLOCK,
+    Feed,
+    LoggedFeed,
+    Look,
+    Moves,
+    NoPrice,
+    Price,
+    Update,
+    Wanted,
+    emitters_of,
+    feed_state,
+    is_answered,
+    logged,
+    no_price,
+    priced,
+    references,
+    scale_of,
+    update_of,
+    wants_feed,
+)
+from indexer.sources.endpoints import NotServed
+from indexer.sources.evm import EvmSource
+from indexer.sources.evm_calls import Question
+from indexer.store import prices as store
+from indexer.store.database import Connection
+
+BLOCKS_AT_ONCE = 200  # with the block before each, 400 calls in one request
+FRESH_BLOCKS = 64  # full nodes keep 128 states: who lacks one of these lags, it is no archive
+FIRST_WINDOW_SECONDS = 3_600.0  # of the search for a feed's last answer
+WINDOW_GROWTH = 5  # 1 h, 6 h, then all that is not stale: three requests for the slowest feed
+REFERENCE = "aave_v3"  # the protocol whose oracles are asked for dollar prices
+
+_REVERTED = CallResult(is_ok=False, data=b"")
+
+Told = Callable[[Counter[str]], None]  # after each batch: how many prices, and how many in vain
+
+
+def fill(
+    connection: Connection,
+    source: EvmSource,
+    decoder: Decoder,
+    venues: Sequence[str],
+    *,
+    again: bool = False,
+    since: datetime | None = None,
+    told: Told = lambda counts: None,
+) -> Counter[str]:
+    """Ask for what liquidations of some venues of a chain want and store it, batch by batch, the
+    newest first. Raises SourceFault; what was stored before stays."""
+    chain = source.profile.name
+    asker = Prices(source, decoder)
+    counts: Counter[str] = Counter()
+    wanted = store.wanted(connection, chain, venues, again=again, since=since)
+    for batch in _batches(wanted):
+        rows = asker.ask(batch)
+        answered = {_place(row) for row in rows}
+        with connection.transaction():
+            asked = [one for one in batch if _place(one) in answered]
+            store.append(connection, chain, asked, rows)
+        counts["prices"] += sum(isinstance(row, Price) for row in rows)
+        counts["in_vain"] += sum(isinstance(row, NoPrice) for row in rows)
+        told(counts)
+    return counts
+
+
+def _batches(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:
+    batch: list[Wanted] = []
+    blocks = 0
+    for _, of_block in groupby(wanted, key=lambda one: one.block.number):
+        batch += of_block
+        blocks += 1
+        if blocks == BLOCKS_AT_ONCE:
+            yield batch
+            batch, blocks = [], 0
+    if batch:
+        yield batch
+
+
+def _place(one: Wanted | Price | NoPrice) -> tuple[str, str, str, int]:
+    number = one.block.number if isinstance(one, Wanted) else one.block_number
+    return one.venue, one.market, one.asset, number
+
+
+class _Asked(NamedTuple):
+    """A question to a venue's own oracle: about what, at the end of which block."""
+
+    venue: str
+    subject: Subject
+    block_number: int
+
+
+class _ReferenceOf(NamedTuple):
+    """A question to the reference oracles."""
+
+    asset: str
+    block_number: int
+
+
+class _State:
+    """Calls at several heights; the heights whose state nobody keeps are `absent` afterwards."""
+
+    def __init__(self, source: EvmSource, blocks: Iterable[BlockRef]) -> None:
+        self._source = source
+        self._blocks: dict[int, BlockRef | int] = {one.number - 1: one.number - 1 for one in blocks}
+        self._blocks |= {one.number: one for one in blocks}
+        self.absent: set[int] = set()
+
+    def call_many(self, calls: Sequence[CallAt]) -> list[CallResult]:
+        """What contracts answer; a revert where there is no state, which is not to be believed."""
+        by_height: dict[int, list[CallAt]] = {}
+        for call in calls:
+            if call.block_number not in self.absent:
+                by_height.setdefault(call.block_number, []).append(call)
+        answers = self._source.call_many_at(
+            [
+                Question(self._blocks[height], [call for _, call in asked])
+                for height, asked in by_height.items()
+            ]
+        )
+        results: dict[CallAt, CallResult] = {}
+        for (height, asked), answer in zip(by_height.items(), answers, strict=True):
+            if answer is None:
+                self.absent.add(height)
+            else:
+                results |= zip(asked, answer, strict=True)
+        return [results.get(call, _REVERTED) for call in calls]
+
+
+class Prices:
+    """Asks one chain for prices; remembers from which block on somebody keeps the state, and the
+    plain feeds of assets."""
+
+    def __init__(self, source: EvmSource, decoder: Decoder) -> None:
+        self._source = source
+        self._decoder = decoder
+        self._chain = source.profile.name
+        self._state_from = 0
+        self._feeds: dict[tuple[str, str, str, str | None], tuple[LoggedFeed, ...]] = {}
+        spec = decoder.spec_of(f"{REFERENCE}.{self._chain}")
+        self._pools = references(spec.deployments, self._chain)
+
+    def ask(self, wanted: Sequence[Wanted]) -> list[Price | NoPrice]:
+        """The rows that come of it; nothing of what could not be told yet. Raises SourceFault."""
+        with_state = [one for one in wanted if one.block.number >= self._state_from]
+        rows, absent = self._by_state(with_state)
+        self._forget_state(absent)
+        old = {one.block.number for one in wanted if one.block.number < self._state_from}
+        return rows + self._by_logs([one for one in wanted if one.block.number in old])
+
+    def _forget_state(self, absent: set[int]) -> None:
+        """A state that is away stays away, and so do all before it, unless it is a fresh one."""
+        if absent:
+            fresh = self._source.head().number - FRESH_BLOCKS
+            old = [number for number in absent if number < fresh]
+            self._state_from = max([self._state_from, *(number + 1 for number in old)])
+
+    # the oracles
+
+    def _own(self, venue: str, subject: Subject) -> Dialogue[Quote | NoQuote]:
+        spec = self._decoder.spec_of(venue)
+        return _asked(spec.oracle, subject, self._deployed(spec.deployments))
+
+    def _reference(self, pool: Deployment, asset: str) -> Dialogue[Quote | NoQuote]:
+        spec = self._decoder.spec_of(f"{REFERENCE}.{self._chain}")
+        address = pool.address.lower()
+        subject = Subject(self._chain, address, asset, address)
+        return _asked(spec.oracle, subject, self._deployed(spec.deployments))
+
+    def _deployed(self, deployments: Sequence[Deployment]) -> list[Deployment]:
+        return [one for one in deployments if one.chain == self._chain]
+
+    # at the blocks themselves
+
+    def _by_state(self, wanted: Sequence[Wanted]) -> tuple[list[Price | NoPrice], set[int]]:
+        """Rows, and the heights of wanted prices whose state nobody keeps."""
+        if not wanted:
+            return [], set()
+        state = _State(self._source, {one.block for one in wanted})
+        own = self._own_looks(state, wanted)
+        references = self._reference_looks(state, _references_wanted(wanted, own))
+        looks = [(one.block, look) for one in wanted for look in _looks(one, own, references)]
+        moves = self._moves(state, looks)
+        present = [one for one in wanted if one.block.number not in state.absent]
+        rows = [
+            row
+            for one in present
+            for row in _rows(one, own[_key(one)], references, moves.get(one.block.number, {}))
+        ]
+        return rows, {one.block.number for one in wanted} & state.absent
+
+    def _own_looks(self, state: _State, wanted: Sequence[Wanted]) -> dict[_Asked, "_Seen"]:
+        heights = [
+            (key, number)
+            for key in dict.fromkeys(map(_key, wanted))
+            for number in (key.block_number, key.block_number - 1)
+        ]
+        found = inquire(
+            {
+                (key, number): at_block(number, self._own(key.venue, key.subject))
+                for key, number in heights
+            },
+            state.call_many,
+        )
+        return {
+            key: _Seen(
+                found[key, number], _unless_absent(found[key, number - 1], number - 1, state)
+            )
+            for key, number in heights
+            if number == key.block_number
+        }
+
+    def _reference_looks(
+        self, state: _State, wanted: Iterable[_ReferenceOf]
+    ) -> dict[_ReferenceOf, Look]:
+        """What the first pool that knows a dollar price says, for those that one knows."""
+        heights = [
+            (key, place, number)
+            for key in dict.fromkeys(wanted)
+            for place in range(len(self._pools))
+            for number in (key.block_number, key.block_number - 1)
+        ]
+        found = inquire(
+            {
+                (key, place, number): at_block(
+                    number, self._reference(self._pools[place], key.asset)
+                )
+                for key, place, number in heights
+            },
+            state.call_many,
+        )
+        looks: dict[_ReferenceOf, Look] = {}
+        for key, place, number in heights:
+            now = found[key, place, number]
+            if number == key.block_number and _is_dollars(now) and key not in looks:
+                before = _unless_absent(found[key, place, number - 1], number - 1, state)
+                looks[key] = Look(now, before)  # type: ignore[arg-type]
+        return looks
+
+    def _moves(
+        self, state: _State, looks: Iterable[tuple[BlockRef, Look]]
+    ) -> dict[int, dict[str, Moves]]:
+        """Of the feeds that may have changed a price inside its block: what they say at both ends
+        and the updates between them."""
+        wanted = {(block, feed) for block, look in looks if (feed := wants_feed(look))}
+        found = inquire(
+            {
+                (block, feed, number): at_block(number, feed_state(feed))
+                for block, feed in wanted
+                for number in (block.number, block.number - 1)
+            },
+            state.call_many,
+        )
+        ends = {
+            (block, feed): (found[block, feed, block.number - 1], found[block, feed, block.number])
+            for block, feed in wanted
+        }
+        updates = self._updates_in(
+            {
+                place: {feed for feed in (place[1], now.aggregator) if feed}
+                for place, (before, now) in ends.items()
+                if before != now
+            }
+        )
+        moves: dict[int, dict[str, Moves]] = {}
+        for (block, feed), seen in updates.items():
+            moves.setdefault(block.number, {})[feed] = Moves(*ends[block, feed], seen)
+        return moves
+
+    def _updates_in(
+        self, emitters: Mapping[tuple[BlockRef, str], set[str]]
+    ) -> dict[tuple[BlockRef, str], tuple[Update, ...]]:
+        """The updates of each feed in each block, all in one request."""
+        of_block: dict[BlockRef, set[str]] = {}
+        for (block, _), of_feed in emitters.items():
+            of_block.setdefault(block, set()).update(of_feed)
+        wanted = [(block, _answers_of(of_it)) for block, of_it in of_block.items()]
+        try:
+            logs = self._source.logs_of_blocks(wanted)
+        except NotServed:  # these logs are gone: which side a liquidation stands on stays unknown
+            return {}
+        updates = {
+            block: [update for log in found if (update := update_of(log))]
+            for (block, _), found in zip(wanted, logs, strict=True)
+        }
+        return {
+            place: tuple(one for one in updates[place[0]] if one.emitter in of_feed)
+            for place, of_feed in emitters.items()
+        }
+
+    # by the logs of feeds
+
+    def _by_logs(self, wanted: Sequence[Wanted]) -> list[Price | NoPrice]:
+        if not wanted:
+            return []
+        final = self._source.finalized()
+        settled = [one for one in wanted if one.block.number <= final]
+        self._find_feeds(settled)
+        rows: list[Price | NoPrice] = []
+        with_feeds = []
+        for one in settled:
+            if self._feeds[_feed_key(one)]:
+                with_feeds.append(one)
+            else:
+                rows.append(no_price(one, NO_PLAIN_FEED))
+        for cluster in self._clusters(with_feeds):
+            rows += self._logged(cluster)
+        return rows
+
+    def _find_feeds(self, wanted: Sequence[Wanted]) -> None:
+        """Look at the head which plain feeds the oracles read for assets that are new to us."""
+        new = {_feed_key(one): one for one in wanted if _feed_key(one) not in self._feeds}
+        if not new:
+            return
+        head = self._source.head()
+        own = inquire(
+            {key: self._own(one.venue, _subject(one)) for key, one in new.items()},
+            lambda calls: self._source.call_many(calls, head),
+        )
+        units = {quote.unit for quote in own.values() if isinstance(quote, Quote)} - {USD}
+        assets = {one.share[0] if one.share else one.asset for one in new.values()}
+        dollars = self._dollars(units | assets, head)
+        quotes = [quote for quote in (*own.values(), *dollars.values()) if isinstance(quote, Quote)]
+        feeds = self._states_of(quotes, head)
+        for key, one in new.items():
+            self._feeds[key] = _logged_feeds(one, own[key], dollars, feeds)
+
+    def _dollars(self, assets: Iterable[str], head: BlockRef) -> dict[str, Quote]:
+        """What the first pool that knows a dollar price says of each asset now."""
+        found = inquire(
+            {
+                (asset, place): self._reference(pool, asset)
+                for asset in sorted(assets)
+                for place, pool in enumerate(self._pools)
+            },
+            lambda calls: self._source.call_many(calls, head),
+        )
+        dollars: dict[str, Quote] = {}
+        for (asset, _), quote in found.items():
+            if isinstance(quote, Quote) and _is_dollars(quote):
+                dollars.setdefault(asset, quote)
+        return dollars
+
+    def _states_of(
+        self, quotes: Sequence[Quote], head: BlockRef
+    ) -> dict[str, tuple[Feed, tuple[str, ...]]]:
+        feeds = sorted({quote.feed for quote in quotes if quote.feed})
+        states = inquire(
+            {feed: feed_state(feed) for feed in feeds},
+            lambda calls: self._source.call_many(calls, head),
+        )
+        emitters = inquire(
+            {feed: emitters_of(feed) for feed in feeds},
+            lambda calls: self._source.call_many(calls, head),
+        )
+        return {feed: (states[feed], emitters[feed]) for feed in feeds}
+
+    def _clusters(self, wanted: Sequence[Wanted]) -> list[list[Wanted]]:
+        """Those that are so near to each other that their logs are best read at once."""
+        near = FIRST_WINDOW_SECONDS / self._source.profile.block_seconds
+        clusters: list[list[Wanted]] = []
+        for one in sorted(wanted, key=lambda one: one.block.number):
+            if clusters and one.block.number - clusters[-1][-1].block.number <= near:
+                clusters[-1].append(one)
+            else:
+                clusters.append([one])
+        return clusters
+
+    def _logged(self, cluster: Sequence[Wanted]) -> list[Price | NoPrice]:
+        """Read further and further back until each feed has answered, or must be stale."""
+        feeds = {one: self._feeds[_feed_key(one)] for one in cluster}
+        updates: dict[str, list[Update]] = {}
+        times: dict[int, int] = {}
+        window, most = (
+            int(seconds / self._source.profile.block_seconds) + 1
+            for seconds in (FIRST_WINDOW_SECONDS, 1.5 * STALE_SECONDS)
+        )
+        first, high = cluster[0].block.number, cluster[-1].block.number + 1
+        low, floor = max(first - window, 0), max(first - most, 0)
+        lacking = {feed for of_one in feeds.values() for feed in of_one}
+        while lacking and low < high:
+            emitters = {emitter for feed in lacking for emitter in feed.emitters}
+            found = self._source.logs(_answers_of(emitters), low, high)
+            times |= found.times
+            _put_before(updates, filter(None, map(update_of, found.logs)))
+            lacking = {
+                feed
+                for one, of_one in feeds.items()
+                for feed in of_one
+                if not is_answered(one, feed, updates)
+            }
+            window *= WINDOW_GROWTH
+            low, high = max(low - window, floor), low
+        return [row for one in cluster for row in logged(one, feeds[one], updates, times)]
+
+
+def _put_before(known: dict[str, list[Update]], earlier: Iterable[Update]) -> None:
+    found: dict[str, list[Update]] = {}
+    for update in earlier:
+        found.setdefault(update.emitter, []).append(update)
+    for emitter, updates in found.items():
+        known[emitter] = updates + known.get(emitter, [])
+
+
+class _Seen(NamedTuple):
+    """As a Look, where there may be nothing to see."""
+
+    now: Quote | NoQuote
+    before: Quote | NoQuote | None
+
+
+def _asked(
+    oracle: OracleOf | None, subject: Subject, deployed: Sequence[Deployment]
+) -> Dialogue[Quote | NoQuote]:
+    if oracle is None:
+        return NoQuote(NO_ORACLE)
+    return (yield from oracle(subject, deployed))
+
+
+def _subject(one: Wanted) -> Subject:
+    return Subject(one.block.chain, one.market, one.asset, one.emitter)
+
+
+def _key(one: Wanted) -> _Asked:
+    return _Asked(one.venue, _subject(one), one.block.number)
+
+
+def _unless_absent(
+    quote: Quote | NoQuote, block_number: int, state: _State
+) -> Quote | NoQuote | None:
+    return None if block_number in state.absent else quote
+
+
+def _is_dollars(quote: Quote | NoQuote) -> bool:
+    return isinstance(quote, Quote) and quote.unit == USD
+
+
+def _answers_of(emitters: Iterable[str]) -> LogFilter:
+    return LogFilter(frozenset(emitters), frozenset({ANSWER_UPDATED}))
+
+
+def _unit_of(one: Wanted, now: Quote | NoQuote) -> _ReferenceOf | None:
+    if isinstance(now, Quote) and now.unit != USD:
+        return _ReferenceOf(now.unit, one.block.number)
+    return None
+
+
+def _asset_of(one: Wanted, now: Quote | NoQuote) -> _ReferenceOf | None:
+    """A second opinion where the own oracle has none, or one that nobody governs."""
+    if isinstance(now, Quote) and now.trust == "governed":
+        return None
+    return _ReferenceOf(one.share[0] if one.share else one.asset, one.block.number)
+
+
+def _references_wanted(
+    wanted: Iterable[Wanted], own: Mapping[_Asked, _Seen]
+) -> Iterator[_ReferenceOf]:
+    for one in wanted:
+        now = own[_key(one)].now
+        yield from (found for found in (_unit_of(one, now), _asset_of(one, now)) if found)
+
+
+def _own_links(
+    one: Wanted, seen: _Seen, references: Mapping[_ReferenceOf, Look]
+) -> list[Look] | NoQuote:
+    """From the asset to dollars by the protocol's own oracle."""
+    if isinstance(seen.now, NoQuote):
+        return seen.now
+    link = Look(seen.now, seen.before)
+    unit = _unit_of(one, seen.now)
+    if unit is None:
+        return [link]
+    return [link, references[unit]] if unit in references else NoQuote(NO_UNIT)
+
+
+def _reference_links(
+    one: Wanted, seen: _Seen, references: Mapping[_ReferenceOf, Look]
+) -> list[Look]:
+    """From the asset, or the shares by their stored rate, to dollars by a reference oracle."""
+    key = _asset_of(one, seen.now)
+    if key is None or key not in references:
+        return []
+    if one.share is None:
+        return [references[key]]
+    token, rate = one.share
+    share = Quote(rate, token, ())
+    return [Look(share, share), references[key]]
+
+
+def _looks(
+    one: Wanted, own: Mapping[_Asked, _Seen], references: Mapping[_ReferenceOf, Look]
+) -> list[Look]:
+    seen = own[_key(one)]
+    links = _own_links(one, seen, references)
+    return [
+        *([] if isinstance(links, NoQuote) else links),
+        *_reference_links(one, seen, references),
+    ]
+
+
+def _rows(
+    one: Wanted,
+    seen: _Seen,
+    references: Mapping[_ReferenceOf, Look],
+    moves: Mapping[str, Moves],
+) -> list[Price | NoPrice]:
+    """Prices from both sides, as far as there are; where there is none, why the own has none."""
+    links = _own_links(one, seen, references)
+    rows: list[Price | NoPrice] = (
+        [no_price(one, links.reason)]
+        if isinstance(links, NoQuote)
+        else priced(one, "oracle", links, moves)
+    )
+    if second := _reference_links(one, seen, references):
+        rows += priced(one, "reference", second, moves)
+    told = {row.log_index for row in rows if isinstance(row, Price)}
+    if WHOLE_BLOCK in told or told >= {*one.log_indexes}:
+        return [row for row in rows if isinstance(row, Price)]
+    return [row for row in rows if isinstance(row, Price) or row.log_index not in told]
+
+
+def _feed_key(one: Wanted) -> tuple[str, str, str, str | None]:
+    return one.venue, one.market, one.asset, one.share[0] if one.share else None
+
+
+def _logged_feeds(
+    one: Wanted,
+    own: Quote | NoQuote,
+    dollars: Mapping[str, Quote],
+    feeds: Mapping[str, tuple[Feed, tuple[str, ...]]],
+) -> tuple[LoggedFeed, ...]:
+    """The feeds that an asset's price is the product of: of the own oracle, with that of its
+    unit, else of the reference oracle; none where one of them is not plain."""
+    ways: list[list[Quote | None]] = []
+    if one.share is None and isinstance(own, Quote):
+        ways.append([own] if own.unit == USD else [own, dollars.get(own.unit)])
+    ways.append([dollars.get(one.share[0] if one.share else one.asset)])
+    for way in ways:
+        found = [feed for quote in way if (feed := _logged_feed(quote, feeds))]
+        if len(found) == len(way):
+            return tuple(found)
+    return ()
+
+
+def _logged_feed(
+    quote: Quote | None, feeds: Mapping[str, tuple[Feed, tuple[str, ...]]]
+) -> LoggedFeed | None:
+    if quote is None or quote.feed is None:
+        return None
+    state, emitters = feeds[quote.feed]
+    scale = scale_of(quote, state.answer)
+    return None if scale is None else LoggedFeed(quote.feed, scale, quote.trust, emitters)

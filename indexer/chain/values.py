@@ -1,0 +1,89 @@
+"""Values new rows beside a follower, in a thread of its own: what holds it up, or fails, never
+holds up the following. And what a pass has to know of protocols."""
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+import psycopg
+
+from indexer.decode import Decoder
+from indexer.errors import IndexerError
+from indexer.store.lending_values import Terms
+
+COOL_SECONDS = 2.0
+MOST_COOL_SECONDS = 300.0
+
+Say = Callable[[str], None]
+
+
+def terms_of(decoder: Decoder) -> dict[str, Terms]:
+    """What no row says of its protocol, by the protocol's name as users see it."""
+    names = {venue.rpartition(".")[0]: decoder.spec_of(venue) for venue in decoder.venues()}
+    return {
+        name: Terms(spec.bonus, spec.fee, spec.is_permissionless) for name, spec in names.items()
+    }
+
+
+class Valuer:
+    """Calls `value` with the time of the oldest new row, after rows were written; again, ever
+    more rarely, while that fails. What fails is said once."""
+
+    def __init__(
+        self,
+        chain: str,
+        value: Callable[[datetime], None],
+        say: Say,
+        cool_seconds: float = COOL_SECONDS,
+    ) -> None:
+        self._chain = chain
+        self._value = value
+        self._say = say
+        self._cool_seconds = cool_seconds
+        self._changed = threading.Condition()
+        self._since: datetime | None = None
+        self._is_over = False
+        self._complaint = ""
+        self._thread = threading.Thread(target=self._run, name=f"{chain} values", daemon=True)
+        self._thread.start()
+
+    def wrote(self, since: datetime) -> None:
+        """Rows were written, the oldest of them of this time."""
+        with self._changed:
+            self._since = min(since, self._since or since)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Stop, once what is being valued is done."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        cool = self._cool_seconds
+        while (since := self._next()) is not None:
+            try:
+                self._value(since)
+                cool, self._complaint = self._cool_seconds, ""
+            except (IndexerError, psycopg.Error) as error:
+                self._complain(str(error).strip().partition("\n")[0])
+                self.wrote(since)
+                self._wait(cool)
+                cool = min(cool * 2, MOST_COOL_SECONDS)
+
+    def _next(self) -> datetime | None:
+        """Since when there are new rows; waits for them. None when it is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_over or self._since is not None)
+            since, self._since = self._since, None
+            return None if self._is_over else since
+
+    def _wait(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_over, timeout=seconds)
+
+    def _complain(self, text: str) -> None:
+        if text != self._complaint:
+            self._say(f"{self._chain}: not valued yet: {text}")
+            self._complaint = text

@@ -1,0 +1,152 @@
+"""The verbs on prices and values: which venues, which endpoints; everything else is called."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from indexer import settings, sync
+from indexer.chain.values import terms_of
+from indexer.cli import chains
+from indexer.cli.console import Duration, connected, fail, out, say
+from indexer.errors import SourceFault
+from indexer.store import price_files, values
+from indexer.store import prices as stored
+from indexer.store.database import Connection
+
+REASONS_SHOWN = 3
+
+
+@click.command()
+@click.argument("venues", nargs=-1, metavar="[VENUE...]")
+@click.option("--again", is_flag=True, help="Ask once more for prices that were asked in vain.")
+@click.option("--offline", is_flag=True, help="Ask nobody: value with the prices that are stored.")
+@chains.budgeted
+def value(
+    venues: tuple[str, ...],
+    again: bool,
+    offline: bool,
+    per_second: float | None,
+    per_day: int | None,
+) -> None:
+    """Say what liquidations were worth in USD: fetch the prices that are missing, value, and count
+    what has no price and why.
+
+    A VENUE is hyperliquid, a protocol on a chain as aave_v3.ethereum, or a chain; all that is
+    indexed where none is named. Prices of a chain are asked of RPC_<CHAIN>.
+
+    Example: indexer value hyperliquid
+
+    Example: indexer value aave_v3.ethereum --offline
+    """
+    chosen = chains.choose([name for name in venues if name != sync.VENUE])
+    with connected() as connection:
+        if not venues:
+            chosen = chains.choose(_indexed(connection, chosen))
+        names = [name for of_chain in chosen.venues.values() for name in of_chain]
+        if sync.VENUE in venues or not venues:
+            names.append(sync.VENUE)
+        budget = chains.Budget(per_second, per_day)
+        faults = [] if offline else _fill(connection, chosen, budget, again, is_all=not venues)
+        values.value(connection, terms=terms_of(chosen.decoder), venues=names)
+        _show(stored.summary(connection, names))
+    if faults:
+        fail("; ".join(faults))
+
+
+def _indexed(connection: Connection, chosen: chains.Chosen) -> list[str]:
+    known = set(chosen.decoder.venues())
+    return [venue for venue in stored.indexed(connection) if venue in known]
+
+
+def _fill(
+    connection: Connection,
+    chosen: chains.Chosen,
+    budget: chains.Budget,
+    again: bool,
+    *,
+    is_all: bool,
+) -> list[str]:
+    """Ask for missing prices, chain by chain; gives what failed. What nobody named and has no
+    endpoint is left out aloud."""
+    from indexer.chain import prices
+
+    faults: list[str] = []
+    for chain, venues in chosen.venues.items():
+        if is_all and not chosen.settings.has_endpoints(chain):
+            say(f"{chain}: no endpoint, so no new prices; set {settings.rpc_name(chain)}")
+            continue
+        try:
+            with chains.source_of(chosen.settings, chain, budget) as source:
+                counts = prices.fill(connection, source, chosen.decoder, venues, again=again)
+        except SourceFault as fault:
+            faults.append(str(fault))
+            continue
+        if counts.total():
+            say(f"{chain}: {counts['prices']:,} new prices, {counts['in_vain']:,} asked in vain")
+    return faults
+
+
+def _show(found: Sequence[stored.Summary]) -> None:
+    for one in found:
+        out.print(escape(_line(one)), soft_wrap=True)
+    if not found:
+        out.print("nothing to value yet: indexer backfill")
+
+
+def _line(one: stored.Summary) -> str:
+    text = f"{one.venue}: {one.valued:,} valued, {one.unvalued:,} without a value"
+    if one.reasons:
+        shown = [f"{reason} {count:,}" for reason, count in one.reasons[:REASONS_SHOWN]]
+        text += f" ({', '.join(shown)}{', …' if len(one.reasons) > REASONS_SHOWN else ''})"
+    return f"{text}, {one.suspects:,} suspect"
+
+
+@click.group()
+def prices() -> None:
+    """Price files of your own: a named source beside the protocols' oracles."""
+
+
+@prices.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--name", required=True, help="What the source is called: small letters, digits.")
+@click.option("--chain", help="The chain of all its assets, where the file has no column chain.")
+@click.option(
+    "--max-age", type=Duration(), default="1h", show_default=True,
+    help="How long after its time a price may be used.",
+)  # fmt: skip
+@click.option("--replace", is_flag=True, help="Take the place of a source of this name.")
+def import_prices(
+    file: Path, name: str, chain: str | None, max_age: timedelta, replace: bool
+) -> None:
+    """Import a CSV or Parquet file of prices: asset, time, usd for one whole token.
+
+    Example: indexer prices import prices.csv --name kaiko --chain hyperliquid --max-age 5m
+    """
+    with connected() as connection:
+        points = price_files.import_file(
+            connection, file, name, max_age=max_age, replace=replace, chain=chain
+        )
+    out.print(f"{name}: {points:,} prices")
+
+
+@prices.command("list")
+def list_prices() -> None:
+    """The price files that are imported.
+
+    Example: indexer prices list
+    """
+    table = Table("name", "prices", "max age", "imported (UTC)", "file", box=None)
+    with connected() as connection:
+        for one in stored.files(connection):
+            table.add_row(
+                one.name, f"{one.points:,}", str(one.max_age),
+                f"{one.imported_at:%Y-%m-%d %H:%M:%S}", escape(one.uri),
+            )  # fmt: skip
+    if table.rows:
+        out.print(table)
+    else:
+        out.print("no price files: indexer prices import FILE --name NAME")

@@ -1,0 +1,403 @@
+"""From what oracles say of an asset to one price: units, and on which side of a change a
+liquidation stands. Pure.
+
+A price is made of links: what the protocol's oracle says of the asset, and what a reference oracle
+says of the unit where that is not USD. Each is known at the end of the block and of the block
+before. Where both are the same it held at every position. Where they differ and the link ends in a
+Chainlink feed, its AnswerUpdated logs of the block say where it changed. Where they differ without
+such a log, as a share's rate does when interest accrues, the end of the block is taken, as A-.
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Literal, NamedTuple
+
+import msgspec
+from eth_hash.auto import keccak
+
+from indexer.abi_calls import WORD, address_of, call, uint_of
+from indexer.evm_model import (
+    NOBODY,
+    BlockRef,
+    CallResult,
+    Deployment,
+    Dialogue,
+    Log,
+    NoQuote,
+    Quote,
+    Trust,
+)
+
+# smartcontractkit/chainlink-evm:contracts/src/v0.8/shared/interfaces/AggregatorInterface.sol
+ANSWER_UPDATED = "0x" + keccak(b"AnswerUpdated(int256,uint256,uint256)").hex()
+# No feed of Chainlink has a longer heartbeat than 24 h (data.chain.link); an hour for its delay.
+STALE_SECONDS = 25 * 3_600
+REFERENCES = 4  # pools asked for a dollar price; on Ethereum all four of Aave v3 itself
+WHOLE_BLOCK = -1  # in the place of a log index: the price held at every position
+
+Quality = Literal["A", "A-", "B", "B-"]  # of prices that are asked for; from a file: C
+PriceSource = Literal["oracle", "reference", "feed_log"]
+
+NO_UNIT = "no dollar price of the unit that the oracle quotes"
+NOT_POSITIVE = "the oracle answers 0 or less"
+NO_PLAIN_FEED = "no plain feed, and no state at that block"
+FEED_NOT_POSITIVE = "the feed answers 0 or less"
+STALE = "the feed is stale"
+TWO_AGGREGATORS = "two aggregators of the feed answer"
+NO_ORACLE = "no way to ask the protocol's oracle"
+
+_WIDE = Context(prec=200, rounding=ROUND_HALF_EVEN)  # 256 bits by 256 bits is 155 digits at most
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """An asset as rows of a market name it, and the liquidations of a block that want its price.
+
+    `share` is the token that it is a share of and how much of that one base unit was worth at the
+    end of the block, where both are stored."""
+
+    venue: str
+    market: str
+    asset: str
+    emitter: str
+    block: BlockRef
+    log_indexes: tuple[int, ...]
+    share: tuple[str, Decimal] | None = None
+
+
+class Price(msgspec.Struct, frozen=True):
+    """A row of ledger.price; `block_hash` is not stored but must be that of the stored block."""
+
+    venue: str
+    market: str
+    asset: str
+    block_number: int
+    block_hash: str
+    log_index: int
+    source: PriceSource
+    usd: Decimal
+    quality: Quality
+    trust: Trust
+    via: tuple[str, ...]
+    as_of_block: int
+    as_of_time: int
+
+
+class NoPrice(msgspec.Struct, frozen=True):
+    """A row of ledger.no_price: asked, and there is none."""
+
+    venue: str
+    market: str
+    asset: str
+    block_number: int
+    block_hash: str
+    log_index: int
+    reason: str
+
+
+class Look(NamedTuple):
+    """What an oracle said at the end of the block and of the one before (None: unknown)."""
+
+    now: Quote
+    before: Quote | NoQuote | None
+
+
+class Update(NamedTuple):
+    """An AnswerUpdated log: what a feed answers from there on. `emitter` is its aggregator."""
+
+    emitter: str
+    block_number: int
+    log_index: int
+    answer: int
+    updated_at: int
+
+
+class Feed(NamedTuple):
+    """A Chainlink proxy: the aggregator behind it and what it answers in which round, None where
+    it is silent."""
+
+    aggregator: str | None
+    answer: int | None
+    round: int | None = None
+
+
+class Moves(NamedTuple):
+    """A feed at the end of the block before and of the block, and its updates in the block."""
+
+    before: Feed
+    now: Feed
+    updates: tuple[Update, ...]
+
+
+def references(deployments: Sequence[Deployment], chain: str) -> list[Deployment]:
+    """The governed pools of a chain whose oracles know dollar prices, the most trusted first:
+    Aave's own, its main market before the others (the shortest label), then its forks by name."""
+    pools = [one for one in deployments if one.chain == chain and one.role == "pool"]
+    pools.sort(
+        key=lambda one: (one.name != "aave_v3", one.name, len(one.label or ""), one.address.lower())
+    )
+    return pools[:REFERENCES]
+
+
+def feed_state(feed: str) -> Dialogue[Feed]:
+    """Chainlink's proxy names its aggregator; one without the function is its own.
+    smartcontractkit/chainlink-evm:contracts/src/v0.7/dev/AggregatorProxy.sol"""
+    named, answered = yield [call(feed, "aggregator()"), call(feed, "latestRoundData()")]
+    return Feed(_contract(named), uint_of(answered, 1, of=5, bits=255), uint_of(answered, 0, of=5))
+
+
+def _contract(result: CallResult) -> str | None:
+    address = address_of(result)
+    return None if address == NOBODY else address
+
+
+def emitters_of(feed: str) -> Dialogue[tuple[str, ...]]:
+    """All that may have logged the answers of a feed: itself and its aggregators of all phases."""
+    named, phase = yield [call(feed, "aggregator()"), call(feed, "phaseId()")]
+    phases = uint_of(phase, bits=16) or 0
+    older = yield [call(feed, "phaseAggregators(uint16)", number + 1) for number in range(phases)]
+    found = (_contract(answer) for answer in (named, *older))
+    return tuple(dict.fromkeys([feed, *(address for address in found if address)]))
+
+
+def update_of(log: Log) -> Update | None:
+    """AnswerUpdated(int256 indexed current, uint256 indexed roundId, uint256 updatedAt); None
+    where anything else has its first topic."""
+    if len(log.topics) != 3 or len(log.data) != 2 + 2 * WORD:
+        return None
+    answer = int.from_bytes(bytes.fromhex(log.topics[1][2:]), "big", signed=True)
+    return Update(log.address, log.block_number, log.log_index, answer, int(log.data, 16))
+
+
+# prices by state
+
+
+def wants_feed(look: Look) -> str | None:
+    """The feed to ask whether it changed in the block."""
+    match look:
+        case Look(Quote() as now, Quote() as before) if now.feed == before.feed:
+            return None if _is_same(now, before) else now.feed
+    return None
+
+
+def _is_same(one: Quote, two: Quote) -> bool:
+    """In another round a feed may say what it said before, and something else in between."""
+    return (one.per_unit, one.unit, one.feed_round) == (two.per_unit, two.unit, two.feed_round)
+
+
+class _At(NamedTuple):
+    """A link's value where a log stands; `is_of_log` where other logs may see another one."""
+
+    per_unit: Decimal
+    quality: Quality
+    is_of_log: bool
+
+
+def _at(look: Look, moves: Mapping[str, Moves], log_index: int) -> _At:
+    now, before = look
+    if isinstance(before, Quote) and _is_same(now, before):
+        return _At(now.per_unit, "A", is_of_log=False)
+    feed = wants_feed(look)
+    seen = moves.get(feed) if feed else None
+    if not isinstance(before, Quote) or seen is None or not _is_told(seen):
+        return _At(now.per_unit, "A-", is_of_log=False)
+    last = [update for update in seen.updates if update.log_index < log_index]
+    if not _is_in_proportion(now, before, seen):
+        return _At(now.per_unit if last else before.per_unit, "A-", is_of_log=True)
+    if not last or seen.now.answer is None:
+        return _At(before.per_unit, "A", is_of_log=True)
+    then = _WIDE.multiply(now.per_unit, last[-1].answer)
+    return _At(_WIDE.divide(then, seen.now.answer), "A", is_of_log=True)
+
+
+def _is_told(seen: Moves) -> bool:
+    """The logs are there and end with what the feed answered then, by the same aggregator."""
+    emitters = {update.emitter for update in seen.updates}
+    return (
+        len(emitters) == 1
+        and seen.now.aggregator == seen.before.aggregator
+        and seen.updates[-1].answer == seen.now.answer
+    )
+
+
+def _is_in_proportion(now: Quote, before: Quote, seen: Moves) -> bool:
+    """Nothing but the feed moved the quote: neither a rate of shares nor another feed."""
+    if seen.now.answer is None or seen.before.answer is None:
+        return False
+    return _WIDE.multiply(now.per_unit, seen.before.answer) == _WIDE.multiply(
+        before.per_unit, seen.now.answer
+    )
+
+
+def priced(
+    wanted: Wanted, source: PriceSource, links: Sequence[Look], moves: Mapping[str, Moves]
+) -> list[Price | NoPrice]:
+    """The price of an asset by its links, one row for the block, or one a liquidation where a
+    feed changed in the block. A link by another protocol's oracle makes it B."""
+    found = [
+        (log_index, [_at(look, moves, log_index) for look in links])
+        for log_index in wanted.log_indexes
+    ]
+    if not any(at.is_of_log for _, ats in found for at in ats):
+        found = [(WHOLE_BLOCK, found[0][1])]
+    is_foreign = source == "reference" or len(links) > 1
+    rows: list[Price | NoPrice] = []
+    for log_index, ats in found:
+        usd = _product([at.per_unit for at in ats])
+        if usd is None:
+            rows.append(no_price(wanted, NOT_POSITIVE, log_index))
+            continue
+        rows.append(
+            _price(
+                wanted, log_index, source, usd,
+                quality=_quality([at.quality for at in ats], is_foreign=is_foreign),
+                trust=_trust([look.now for look in links]),
+                via=tuple(dict.fromkeys(one for look in links for one in look.now.via)),
+                as_of=(wanted.block.number, wanted.block.time),
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _quality(of_links: Sequence[Quality], *, is_foreign: bool) -> Quality:
+    if "A-" in of_links:
+        return "B-" if is_foreign else "A-"
+    return "B" if is_foreign else "A"
+
+
+def rate(assets_raw: Decimal, shares_raw: Decimal) -> Decimal | None:
+    """What one base unit of shares is worth in base units of their underlying."""
+    return _WIDE.divide(assets_raw, shares_raw) if assets_raw > 0 and shares_raw > 0 else None
+
+
+def _trust(quotes: Sequence[Quote]) -> Trust:
+    return "market" if any(quote.trust == "market" for quote in quotes) else "governed"
+
+
+def _product(factors: Sequence[Decimal]) -> Decimal | None:
+    """None unless all are positive numbers."""
+    product = Decimal(1)
+    for factor in factors:
+        if not factor.is_finite() or factor <= 0:
+            return None
+        product = _WIDE.multiply(product, factor)
+    return product
+
+
+def _price(
+    wanted: Wanted,
+    log_index: int,
+    source: PriceSource,
+    usd: Decimal,
+    *,
+    quality: Quality,
+    trust: Trust,
+    via: tuple[str, ...],
+    as_of: tuple[int, int],
+) -> Price:
+    return Price(
+        wanted.venue, wanted.market, wanted.asset, wanted.block.number, wanted.block.hash,
+        log_index, source, usd, quality, trust, via, *as_of,
+    )  # fmt: skip
+
+
+def no_price(wanted: Wanted, reason: str, log_index: int = WHOLE_BLOCK) -> NoPrice:
+    """There is none for this, and why."""
+    return NoPrice(
+        wanted.venue, wanted.market, wanted.asset, wanted.block.number, wanted.block.hash,
+        log_index, reason,
+    )  # fmt: skip
+
+
+# prices by logs
+
+
+class LoggedFeed(NamedTuple):
+    """A feed whose answer times `scale`, a power of ten, is the price; who may log its answers."""
+
+    feed: str
+    scale: Decimal
+    trust: Trust
+    emitters: tuple[str, ...]
+
+
+def scale_of(quote: Quote, answer: int | None) -> Decimal | None:
+    """What a feed's answer has to be multiplied with to be the quote. None unless that is a power
+    of ten: then there is more in the quote than decimals, as a rate or a cap."""
+    if answer is None or answer <= 0:
+        return None
+    scale = _WIDE.divide(quote.per_unit, Decimal(answer)).normalize(_WIDE)
+    return scale if scale.as_tuple().digits == (1,) and scale > 0 else None
+
+
+def logged(
+    wanted: Wanted,
+    feeds: Sequence[LoggedFeed],
+    updates: Mapping[str, Sequence[Update]],
+    times: Mapping[int, int],
+) -> list[Price | NoPrice]:
+    """The price of an asset by the last answers logged at or before each liquidation. `updates`
+    are by emitter in the order of the chain, `times` those of their blocks."""
+    rows: list[Price | NoPrice] = []
+    is_moving = any(
+        update.block_number == wanted.block.number
+        for feed in feeds
+        for emitter in feed.emitters
+        for update in updates.get(emitter, ())
+    )
+    for log_index in wanted.log_indexes if is_moving else wanted.log_indexes[:1]:
+        at = log_index if is_moving else WHOLE_BLOCK
+        answers = [_answer(wanted.block, log_index, feed, updates) for feed in feeds]
+        rows.append(_by_answers(wanted, at, feeds, answers, times))
+    return rows
+
+
+def _by_answers(
+    wanted: Wanted,
+    log_index: int,
+    feeds: Sequence[LoggedFeed],
+    answers: Sequence[Update | str],
+    times: Mapping[int, int],
+) -> Price | NoPrice:
+    found: list[Update] = []
+    factors = [wanted.share[1]] if wanted.share else []
+    via: list[str] = []
+    for feed, answer in zip(feeds, answers, strict=True):
+        if isinstance(answer, str):
+            return no_price(wanted, answer, log_index)
+        found.append(answer)
+        factors.append(_WIDE.multiply(feed.scale, answer.answer))
+        via += feed.feed, answer.emitter
+    usd = _product(factors)
+    if usd is None:
+        return no_price(wanted, FEED_NOT_POSITIVE, log_index)
+    oldest = min(answer.block_number for answer in found)
+    return _price(
+        wanted, log_index, "feed_log", usd,
+        quality="B",
+        trust="market" if any(feed.trust == "market" for feed in feeds) else "governed",
+        via=tuple(dict.fromkeys(via)),
+        as_of=(oldest, times[oldest]),
+    )  # fmt: skip
+
+
+def is_answered(wanted: Wanted, feed: LoggedFeed, updates: Mapping[str, Sequence[Update]]) -> bool:
+    """Whether a feed has answered before the first of the liquidations, and not long before."""
+    return _answer(wanted.block, wanted.log_indexes[0], feed, updates) != STALE
+
+
+def _answer(
+    block: BlockRef, log_index: int, feed: LoggedFeed, updates: Mapping[str, Sequence[Update]]
+) -> Update | str:
+    """The last answer before a log, or why there is none."""
+    place = block.number, log_index
+    last = {
+        emitter: before[-1]
+        for emitter in feed.emitters
+        if (before := [one for one in updates.get(emitter, ()) if (one[1], one[2]) < place])
+    }
+    fresh = [one for one in last.values() if block.time - one.updated_at <= STALE_SECONDS]
+    if not fresh:
+        return STALE
+    if len(fresh) > 1:
+        return TWO_AGGREGATORS
+    return fresh[0] if fresh[0].answer > 0 else FEED_NOT_POSITIVE

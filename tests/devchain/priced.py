@@ -1,0 +1,72 @@
+"""The local chain with prices: the protocols of tests/devchain with their own oracles or ours, and
+stand-ins for two whose contracts no registry has."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from indexer.evm_model import Deployment
+from tests.devchain.anvil import Anvil
+from tests.devchain.contracts import Deployer
+from tests.devchain.priced_aave import PricedAave
+from tests.devchain.priced_markets import Comet, Euler, PricedMorpho
+from tests.devchain.priced_venus import PricedCore, PricedIsolated
+
+
+class Priced:
+    """A node and the protocols on it; what a test does not use it need not deploy."""
+
+    def __init__(self, node: Anvil) -> None:
+        self.node = node
+        self.deployer = Deployer(node)
+        self.aave = PricedAave(self.deployer)
+        self._told = self.aave.deployments()
+
+    def tell(self, deployments: Sequence[Deployment]) -> None:
+        """The indexer is to know of these too."""
+        self._told += deployments
+
+    def core(self) -> PricedCore:
+        """Venus' core pool, in which shares have begun to earn."""
+        made = PricedCore(self.deployer)
+        made.earn()
+        self.tell(made.deployments())
+        return made
+
+    def isolated(self) -> PricedIsolated:
+        """An isolated pool of Venus, in which shares have begun to earn."""
+        made = PricedIsolated(self.deployer)
+        made.earn()
+        self.tell(made.deployments())
+        return made
+
+    def morpho(self) -> PricedMorpho:
+        """A market that lends Aave's dollar."""
+        made = PricedMorpho(self.deployer, dollar=self.aave.dollar)
+        self.tell(made.deployments())
+        return made
+
+    def play_money(self) -> PricedMorpho:
+        """A market whose two tokens nobody but its opener prices."""
+        made = PricedMorpho(self.deployer)
+        self.tell(made.deployments())
+        return made
+
+    def comet(self) -> Comet:
+        """A market of Aave's ether."""
+        made = Comet(self.deployer, self.aave.ether)
+        self.tell(made.deployments())
+        return made
+
+    def euler(self) -> Euler:
+        """Vaults of Aave's ether and dollar."""
+        made = Euler(self.deployer, self.aave.ether, self.aave.dollar)
+        self.tell(made.deployments())
+        return made
+
+    def write_deployments(self, file: Path) -> Path:
+        """As INDEXER_DEPLOYMENTS wants them."""
+        listed = [{"protocol": at.name, **msgspec.to_builtins(at)} for at in self._told]
+        file.write_bytes(msgspec.json.encode(listed))
+        return file

@@ -1,0 +1,927 @@
+"""Prices: by oracles at a block, by the side of a change, by the logs of feeds, or not at all."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from eth_abi import abi
+from msgspec.structs import replace
+
+from indexer.chain import prices
+from indexer.decode import Decoder
+from indexer.errors import SourceFault
+from indexer.evm_model import (
+    NOBODY,
+    USD,
+    BlockRef,
+    CallResult,
+    EthCall,
+    Leg,
+    LendingLiquidation,
+    Log,
+    LogFilter,
+    LogRange,
+    NoQuote,
+    Quote,
+)
+from indexer.pricing import (
+    ANSWER_UPDATED,
+    Feed,
+    LoggedFeed,
+    Look,
+    Moves,
+    NoPrice,
+    Price,
+    Update,
+    Wanted,
+    logged,
+    priced,
+    references,
+    scale_of,
+    update_of,
+)
+from indexer.sources.chains import BY_NAME, MULTICALL3
+from indexer.sources.evm import EvmSource
+from indexer.sources.evm_calls import Question
+from indexer.store import chain_rows
+from indexer.store.database import Connection
+from indexer.venues.evm import with_deployments
+from tests.evm_logs import DECODER, SPECS
+from tests.fake_chain import REVERTED, asked, says
+from tests.ledger_rows import rows
+from tests.rpc_proxy import Chain, FakeClock, Json, Node, RpcError
+
+
+def address(digit: str) -> str:
+    return "0x" + 40 * digit
+
+
+POOL, TOKEN, FEED, AGGREGATOR, UNIT, OTHER = map(address, "1a2b3c")
+VENUE = "aave_v3.ethereum"
+TIME = 1_720_000_000
+BLOCK = BlockRef("ethereum", 1_000, "0x" + 64 * "5", "0x" + 64 * "4", TIME)
+WANTED = Wanted(VENUE, POOL, TOKEN, POOL, BLOCK, (3, 8))
+D = Decimal
+
+
+def quote(per_unit: str, unit: str = USD, feed: str | None = FEED, **more: Any) -> Quote:
+    return Quote(D(per_unit), unit, (POOL,), feed=feed, **more)
+
+
+def price(usd: str, quality: str, log_index: int = -1, **more: Any) -> Price:
+    plain = Price(
+        VENUE, POOL, TOKEN, 1_000, BLOCK.hash, log_index, "oracle", D(usd), quality,  # type: ignore[arg-type]
+        "governed", (POOL,), 1_000, TIME,
+    )  # fmt: skip
+    return replace(plain, **more)
+
+
+def none(reason: str, log_index: int = -1) -> NoPrice:
+    return NoPrice(VENUE, POOL, TOKEN, 1_000, BLOCK.hash, log_index, reason)
+
+
+def update(log_index: int, answer: int, emitter: str = AGGREGATOR, block: int = 1_000) -> Update:
+    return Update(emitter, block, log_index, answer, TIME - 12 * (1_000 - block))
+
+
+def moves(before: int, *updates: Update) -> Moves:
+    """A feed that answered `before` and then what its last update says."""
+    return Moves(Feed(AGGREGATOR, before), Feed(AGGREGATOR, updates[-1].answer), updates)
+
+
+MOVED = Look(quote("3E-16"), quote("2E-16"))
+STILL = Look(quote("2E-16"), quote("2E-16"))
+
+PRICED = [
+    ("the same before and after", [STILL], {}, [price("2E-16", "A")]),
+    ("it moved and nobody knows where", [MOVED], {}, [price("3E-16", "A-")]),
+    (
+        "an oracle without a plain feed moved",
+        [Look(quote("3E-16", feed=None), quote("2E-16", feed=None))],
+        {FEED: moves(2, update(5, 3))},
+        [price("3E-16", "A-")],
+    ),
+    ("nobody knows the block before", [Look(quote("2E-16"), None)], {}, [price("2E-16", "A-")]),
+    (
+        "there was no price before",
+        [Look(quote("2E-16"), NoQuote("the oracle answers 0"))],
+        {},
+        [price("2E-16", "A-")],
+    ),
+    (
+        "one update between the two",
+        [MOVED],
+        {FEED: moves(2, update(5, 3))},
+        [price("2E-16", "A", 3), price("3E-16", "A", 8)],
+    ),
+    (
+        "one update before both",
+        [MOVED],
+        {FEED: moves(2, update(1, 3))},
+        [price("3E-16", "A", 3), price("3E-16", "A", 8)],
+    ),
+    (
+        "two updates, and the first liquidation between them",
+        [MOVED],
+        {FEED: moves(2, update(1, 4), update(5, 3))},
+        [price("4E-16", "A", 3), price("3E-16", "A", 8)],
+    ),
+    (
+        "there and back within the block, seen by the round alone",
+        [Look(quote("2E-16", feed_round=9), quote("2E-16", feed_round=7))],
+        {FEED: moves(2, update(1, 4), update(5, 2))},
+        [price("4E-16", "A", 3), price("2E-16", "A", 8)],
+    ),
+    (
+        "a share's rate moved as well",
+        [Look(quote("3.1E-16"), quote("2E-16"))],
+        {FEED: moves(2, update(5, 3))},
+        [price("2E-16", "A-", 3), price("3.1E-16", "A-", 8)],
+    ),
+    (
+        "the logs do not end with the answer",
+        [MOVED],
+        {FEED: Moves(Feed(AGGREGATOR, 2), Feed(AGGREGATOR, 3), (update(5, 4),))},
+        [price("3E-16", "A-")],
+    ),
+    (
+        "the feed changed its aggregator",
+        [MOVED],
+        {FEED: Moves(Feed(OTHER, 2), Feed(AGGREGATOR, 3), (update(5, 3),))},
+        [price("3E-16", "A-")],
+    ),
+    (
+        "without logs",
+        [MOVED],
+        {FEED: Moves(Feed(AGGREGATOR, 2), Feed(AGGREGATOR, 3), ())},
+        [price("3E-16", "A-")],
+    ),
+    (
+        "a unit that moved, by another protocol's oracle",
+        [
+            Look(*[quote("5", UNIT, feed=None, trust="market")] * 2),
+            Look(replace(MOVED.now, via=(OTHER,)), replace(MOVED.now, per_unit=D("2E-16"))),
+        ],
+        {FEED: moves(2, update(5, 3))},
+        [
+            price("1.0E-15", "B", 3, trust="market", via=(POOL, OTHER)),
+            price("1.5E-15", "B", 8, trust="market", via=(POOL, OTHER)),
+        ],
+    ),
+    (
+        "a price of nothing",
+        [Look(quote("0"), quote("0"))],
+        {},
+        [none("the oracle answers 0 or less")],
+    ),
+    (
+        "a price that is no number",
+        [Look(quote("Infinity"), None)],
+        {},
+        [none("the oracle answers 0 or less")],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("links", "seen", "expected"), [case[1:] for case in PRICED], ids=[case[0] for case in PRICED]
+)
+def test_the_side_of_a_change_decides_the_price(
+    links: list[Look], seen: dict[str, Moves], expected: list[Price | NoPrice]
+) -> None:
+    assert priced(WANTED, "oracle", links, seen) == expected
+
+
+def test_a_reference_is_never_better_than_b() -> None:
+    assert priced(WANTED, "reference", [STILL], {}) == [price("2E-16", "B", source="reference")]
+
+
+def test_numbers_of_256_bits_multiply_exactly() -> None:
+    largest = 2**256 - 1
+    link = Look(quote(str(largest)), quote(str(largest)))
+
+    (row,) = priced(WANTED, "oracle", [link, link], {})
+
+    assert isinstance(row, Price)
+    assert int(row.usd) == largest * largest
+
+
+@pytest.mark.parametrize(
+    ("per_unit", "answer", "scale"),
+    [
+        ("0.0000003", 30_000_000, D("1E-14")),  # 8 decimals of the feed, 6 of the token
+        ("3000", 3000, D(1)),
+        ("0.00000031", 30_000_000, None),  # a rate, or a cap
+        ("3", 0, None),
+        ("3", None, None),
+    ],
+)
+def test_a_plain_feed_is_off_by_a_power_of_ten(
+    per_unit: str, answer: int | None, scale: Decimal | None
+) -> None:
+    assert scale_of(quote(per_unit), answer) == scale
+
+
+PLAIN = LoggedFeed(FEED, D("1E-14"), "governed", (FEED, AGGREGATOR))
+OF_UNIT = LoggedFeed(OTHER, D("1E-2"), "governed", (OTHER,))
+
+
+def by_logs(usd: str, log_index: int = -1, as_of: int = 990, **more: Any) -> Price:
+    when = TIME - 12 * (1_000 - as_of)
+    return price(
+        usd, "B", log_index,
+        **{"source": "feed_log", "via": (FEED, AGGREGATOR), "as_of_block": as_of,
+           "as_of_time": when, **more},
+    )  # fmt: skip
+
+
+LOGGED: list[tuple[str, list[LoggedFeed], list[Update], list[Price | NoPrice]]] = [
+    (
+        "the last answer before the block",
+        [PLAIN],
+        [update(9, 1, block=980), update(2, 30, block=990)],
+        [by_logs("3.0E-13")],
+    ),
+    (
+        "an answer within the block",
+        [PLAIN],
+        [update(2, 30, block=990), update(5, 40)],
+        [by_logs("3.0E-13", 3), by_logs("4.0E-13", 8, as_of=1_000)],
+    ),
+    (
+        "two feeds multiplied, as old as the older one",
+        [PLAIN, OF_UNIT],
+        [update(2, 30, block=990), update(1, 7, OTHER, block=995)],
+        [by_logs("2.10E-14", via=(FEED, AGGREGATOR, OTHER))],
+    ),
+    ("no answer at all", [PLAIN], [], [none("the feed is stale")]),
+    (
+        "an answer of the day before yesterday",
+        [PLAIN],
+        [Update(AGGREGATOR, 990, 2, 30, TIME - 25 * 3_600 - 1)],
+        [none("the feed is stale")],
+    ),
+    (
+        "an answer of nothing",
+        [PLAIN],
+        [update(2, 0, block=990)],
+        [none("the feed answers 0 or less")],
+    ),
+    ("below nothing", [PLAIN], [update(2, -5, block=990)], [none("the feed answers 0 or less")]),
+    (
+        "two aggregators at once",
+        [PLAIN],
+        [update(2, 30, block=990), update(2, 31, FEED, block=991)],
+        [none("two aggregators of the feed answer")],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("feeds", "updates", "expected"),
+    [case[1:] for case in LOGGED],
+    ids=[case[0] for case in LOGGED],
+)
+def test_the_last_answer_before_a_log_is_its_price(
+    feeds: list[LoggedFeed], updates: list[Update], expected: list[Price | NoPrice]
+) -> None:
+    by_emitter = {one.emitter: [u for u in updates if u.emitter == one.emitter] for one in updates}
+    times = {one.block_number: TIME - 12 * (1_000 - one.block_number) for one in updates}
+
+    assert logged(WANTED, feeds, by_emitter, times) == expected
+
+
+def test_shares_are_worth_their_stored_rate() -> None:
+    shares = replace(WANTED, share=(UNIT, D("0.02")))
+
+    assert logged(shares, [PLAIN], {AGGREGATOR: [update(2, 30, block=990)]}, {990: TIME - 120}) == [
+        by_logs("6.00E-15")
+    ]
+
+
+def answer_log(answer: int, block: BlockRef, log_index: int, emitter: str = AGGREGATOR) -> Log:
+    topic = "0x" + abi.encode(["int256"], [answer]).hex()
+    data = "0x" + abi.encode(["uint256"], [block.time]).hex()
+    topics = (ANSWER_UPDATED, topic, "0x" + 64 * "0")
+    tx = "0x" + 64 * "6"
+    return Log(block.chain, emitter, topics, data, block.number, block.hash, tx, log_index)
+
+
+def test_an_answer_is_read_with_its_sign() -> None:
+    assert update_of(answer_log(-5, BLOCK, 7)) == Update(AGGREGATOR, 1_000, 7, -5, TIME)
+
+
+def test_what_only_looks_like_an_answer_is_none() -> None:
+    log = answer_log(5, BLOCK, 7)
+
+    assert update_of(replace(log, topics=log.topics[:2])) is None
+    assert update_of(replace(log, data="0x")) is None
+
+
+def test_aaves_main_market_is_the_first_reference() -> None:
+    found = references(DECODER.spec_of(VENUE).deployments, "ethereum")
+
+    assert [(one.name, one.label) for one in found] == [
+        ("aave_v3", "AaveV3Ethereum"),
+        ("aave_v3", "AaveV3EthereumLido"),
+        ("aave_v3", "AaveV3EthereumEtherFi"),
+        ("aave_v3", "AaveV3EthereumHorizon"),
+    ]
+
+
+# the conduct, with contracts of our own
+
+MAIN = "0x87870bca3f3fd6335c3f4ce8392d69350b4fa4e2"
+PROVIDER, ORACLE = address("d"), address("e")
+Said = Callable[[int], CallResult]
+HEAD = 5_000
+
+
+def always(types: str, *values: Any) -> Said:
+    return lambda block: says(types, *values)
+
+
+def aave(pool: str, provider: str, oracle: str) -> dict[EthCall, Said]:
+    """A pool whose oracle counts in dollars of 8 decimals."""
+    return {
+        asked(pool, "ADDRESSES_PROVIDER()"): always("address", provider),
+        asked(provider, "getPriceOracle()"): always("address", oracle),
+        asked(oracle, "BASE_CURRENCY()"): always("address", NOBODY),
+        asked(oracle, "BASE_CURRENCY_UNIT()"): always("uint256", 10**8),
+    }
+
+
+def listed(
+    oracle: str, token: str, decimals: int, feed: str, at: Callable[[int], int]
+) -> dict[EthCall, Said]:
+    """A token at an oracle, with a plain feed."""
+
+    def latest(block: int) -> CallResult:
+        return says("uint80 int256 uint256 uint256 uint80", 1, at(block), 0, 0, 1)
+
+    return {
+        asked(oracle, "getAssetPrice(address)", token): lambda block: says("uint256", at(block)),
+        asked(oracle, "getSourceOfAsset(address)", token): always("address", feed),
+        asked(token, "decimals()"): always("uint8", decimals),
+        asked(feed, "aggregator()"): always("address", AGGREGATOR),
+        asked(feed, "latestRoundData()"): latest,
+    }
+
+
+class World:
+    """Contracts and logs of a chain in the place of an EvmSource; has the state from a block on."""
+
+    def __init__(
+        self, said: dict[EthCall, Said], chain: str = "ethereum", state_from: int = 0
+    ) -> None:
+        self.said = said
+        self.profile = BY_NAME[chain]
+        self.state_from = state_from
+        self.logged: list[Log] = []
+        self.asked_at: list[int] = []
+        self.fault: SourceFault | None = None
+
+    def block(self, number: int) -> BlockRef:
+        return BlockRef(self.profile.name, number, f"0x{number:064x}", "", TIME + 12 * number)
+
+    def head(self) -> BlockRef:
+        return self.block(HEAD)
+
+    def finalized(self) -> int:
+        return HEAD - 100
+
+    def call_many(self, calls: Sequence[EthCall], block: BlockRef) -> list[CallResult]:
+        silent: Said = lambda _: REVERTED  # noqa: E731 - one line for what has no function
+        return [self.said.get(call, silent)(block.number) for call in calls]
+
+    def call_many_at(self, questions: Sequence[Question]) -> list[list[CallResult] | None]:
+        if self.fault:
+            raise self.fault
+        heights = [
+            one.block if isinstance(one.block, int) else one.block.number for one in questions
+        ]
+        self.asked_at += heights
+        return [
+            None if height < self.state_from else self.call_many(one.calls, self.block(height))
+            for one, height in zip(questions, heights, strict=True)
+        ]
+
+    def logs_of_blocks(self, blocks: Sequence[tuple[BlockRef, LogFilter]]) -> list[tuple[Log, ...]]:
+        return [
+            tuple(
+                log for log in self.logged if log.block_number == block.number and wanted.wants(log)
+            )
+            for block, wanted in blocks
+        ]
+
+    def logs(self, wanted: LogFilter, low: int, high: int) -> LogRange:
+        found = tuple(
+            log for log in self.logged if low <= log.block_number < high and wanted.wants(log)
+        )
+        times = {log.block_number: self.block(log.block_number).time for log in found}
+        ends = self.block(low), self.block(high - 1)
+        return LogRange(low, high, found, times, *ends, "unverified", "here")
+
+    def answers(self, answer: int, number: int, log_index: int) -> None:
+        self.logged.append(answer_log(answer, self.block(number), log_index))
+
+
+def liquidation(
+    world: World, venue: str, market: str, number: int, log_index: int, **legs: Any
+) -> LendingLiquidation:
+    block = world.block(number)
+    tx = f"0x{number:060x}{log_index:04x}"
+    return LendingLiquidation(
+        venue, f"{tx}/{log_index}", number, block.hash, tx, log_index, market, market, "lending",
+        "repay_seize", address("9"), None, None, legs.get("repaid"), legs.get("seized"),
+        legs.get("shares", False), 1,
+    )  # fmt: skip
+
+
+def write(connection: Connection, world: World, found: Sequence[LendingLiquidation]) -> None:
+    blocks = [world.block(number) for number in sorted({row.block_number for row in found})]
+    times = {block.number: chain_rows.utc(block.time) for block in blocks}
+    with connection.transaction():
+        chain_rows.append_blocks(connection, blocks)
+        chain_rows.append_lending(connection, chain_rows.pack_lending(connection, found, times))
+
+
+def fill(connection: Connection, world: Any, *venues: str, **more: Any) -> dict[str, int]:
+    return dict(prices.fill(connection, world, DECODER, venues or (VENUE,), **more))
+
+
+PRICES = (
+    "SELECT market, asset, block_number, log_index, source, usd, quality, trust, via, as_of_block"
+    " FROM ledger.price ORDER BY 1, 2, 3, 4, 5"
+)
+VAIN = (
+    "SELECT venue, asset, block_number, log_index, reason FROM ledger.no_price ORDER BY 1, 2, 3, 4"
+)
+
+
+def jumping(block: int) -> int:
+    """2000 dollars, from block 1000 on 2100."""
+    return 200_000_000_000 if block < 1_000 else 210_000_000_000
+
+
+@pytest.fixture
+def world() -> World:
+    """A token of 6 decimals whose feed jumps in block 1000, after the log 4."""
+    made = World(aave(MAIN, PROVIDER, ORACLE) | listed(ORACLE, TOKEN, 6, FEED, jumping))
+    made.answers(210_000_000_000, 1_000, 4)
+    return made
+
+
+def repaid(raw: int = 5) -> Leg:
+    return Leg(TOKEN, raw)
+
+
+def test_each_liquidation_gets_the_price_of_its_side(connection: Connection, world: World) -> None:
+    found = [liquidation(world, VENUE, MAIN, number, at, repaid=repaid())
+             for number, at in ((999, 1), (1_000, 2), (1_000, 6))]  # fmt: skip
+    write(connection, world, found)
+
+    assert fill(connection, world) == {"prices": 3, "in_vain": 0}
+    way = [MAIN, PROVIDER, ORACLE]
+    assert rows(connection, PRICES) == [
+        (MAIN, TOKEN, 1_000, 2, "oracle", D("0.002"), "A", "governed", way, 1_000),
+        (MAIN, TOKEN, 1_000, 6, "oracle", D("0.0021"), "A", "governed", way, 1_000),
+        (MAIN, TOKEN, 999, -1, "oracle", D("0.002"), "A", "governed", way, 999),
+    ]  # fmt: skip
+
+
+def test_a_price_is_as_old_as_its_block(connection: Connection, world: World) -> None:
+    write(connection, world, [liquidation(world, VENUE, MAIN, 999, 1, repaid=repaid())])
+
+    fill(connection, world)
+
+    assert rows(connection, "SELECT venue, as_of_at FROM ledger.price") == [
+        (VENUE, datetime.fromtimestamp(TIME + 12 * 999, UTC))
+    ]
+
+
+def test_what_has_a_price_is_not_asked_again(connection: Connection, world: World) -> None:
+    write(connection, world, [liquidation(world, VENUE, MAIN, 999, 1, repaid=repaid())])
+    fill(connection, world)
+    world.asked_at.clear()
+
+    assert (fill(connection, world), fill(connection, world, again=True)) == ({}, {})
+    assert world.asked_at == []
+
+
+def test_the_newest_blocks_come_first(
+    connection: Connection, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prices, "BLOCKS_AT_ONCE", 1)
+    found = [liquidation(world, VENUE, MAIN, at, 1, repaid=repaid()) for at in (10, 30, 20)]
+    write(connection, world, found)
+
+    fill(connection, world)
+
+    assert list(dict.fromkeys(world.asked_at)) == [30, 29, 20, 19, 10, 9]
+
+
+VAINLY = [
+    ("it reverts", "getAssetPrice(address)", lambda _: REVERTED, "the oracle reverts"),
+    ("it answers 0", "getAssetPrice(address)", always("uint256", 0), "the oracle answers 0"),
+    (
+        "it answers below 0",
+        "getAssetPrice(address)",
+        always("int256", -1),
+        "the oracle answers a negative number",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("function", "answer", "reason"),
+    [case[1:] for case in VAINLY],
+    ids=[case[0] for case in VAINLY],
+)
+def test_an_oracle_without_a_price_is_written_down(
+    connection: Connection, world: World, function: str, answer: Said, reason: str
+) -> None:
+    world.said[asked(ORACLE, function, TOKEN)] = answer
+    write(connection, world, [liquidation(world, VENUE, MAIN, 999, 1, repaid=repaid())])
+
+    assert fill(connection, world) == {"prices": 0, "in_vain": 1}
+    assert rows(connection, VAIN) == [(VENUE, TOKEN, 999, -1, reason)]
+    assert fill(connection, world) == {}
+
+
+def test_a_token_without_decimals_has_no_price(connection: Connection, world: World) -> None:
+    world.said[asked(TOKEN, "decimals()")] = lambda _: REVERTED
+    write(connection, world, [liquidation(world, VENUE, MAIN, 999, 1, repaid=repaid())])
+
+    fill(connection, world)
+
+    assert rows(connection, VAIN) == [(VENUE, TOKEN, 999, -1, "the token states no decimals")]
+
+
+def test_what_was_asked_in_vain_is_asked_again_when_told_to(
+    connection: Connection, world: World
+) -> None:
+    call = asked(ORACLE, "getAssetPrice(address)", TOKEN)
+    honest = world.said.pop(call)
+    write(connection, world, [liquidation(world, VENUE, MAIN, 999, 1, repaid=repaid())])
+    fill(connection, world)
+    world.said[call] = honest
+
+    assert fill(connection, world, again=True) == {"prices": 1, "in_vain": 0}
+    assert (rows(connection, VAIN), len(rows(connection, PRICES))) == ([], 1)
+
+
+def test_what_nobody_could_tell_is_not_written(connection: Connection, world: World) -> None:
+    world.fault = SourceFault("ethereum", "every endpoint asks to come later")
+    write(connection, world, [liquidation(world, VENUE, MAIN, 999, 1, repaid=repaid())])
+
+    with pytest.raises(SourceFault):
+        fill(connection, world)
+
+    assert (rows(connection, VAIN), rows(connection, PRICES)) == ([], [])
+
+
+def test_a_price_of_a_block_that_is_not_ours_any_more_is_not_stored(
+    connection: Connection, world: World
+) -> None:
+    write(connection, world, [liquidation(world, VENUE, MAIN, 999, 1, repaid=repaid())])
+    held = list(prices.store.wanted(connection, "ethereum", [VENUE]))
+    told = prices.Prices(world, DECODER).ask(held)  # type: ignore[arg-type]
+    connection.execute("UPDATE ledger.block SET hash = '0xother'")
+
+    prices.store.append(connection, "ethereum", held, told)
+
+    assert rows(connection, PRICES) == []
+
+
+# units, references, markets that anybody opens
+
+V2_POOL = "0x7d2768de32b0b80b7a3454c06bdac94a69ddc7a9"
+V2_PROVIDER, V2_ORACLE = address("7"), address("8")
+WETH = "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2"
+
+
+def test_a_unit_that_is_no_dollar_gets_its_dollars_from_a_reference(
+    connection: Connection, world: World
+) -> None:
+    world.said |= {
+        asked(V2_POOL, "getAddressesProvider()"): always("address", V2_PROVIDER),
+        asked(V2_PROVIDER, "getPriceOracle()"): always("address", V2_ORACLE),
+        asked(V2_ORACLE, "WETH()"): always("address", WETH),
+        **listed(V2_ORACLE, OTHER, 6, address("f"), lambda _: 25 * 10**13),  # 1 is 0.00025 ether
+        **listed(ORACLE, WETH, 18, FEED, lambda _: 4_000 * 10**8),
+    }
+    write(
+        connection,
+        world,
+        [liquidation(world, "aave_v2.ethereum", V2_POOL, 999, 1, repaid=Leg(OTHER, 1))],
+    )
+
+    fill(connection, world, "aave_v2.ethereum")
+
+    way = [V2_POOL, V2_PROVIDER, V2_ORACLE, MAIN, PROVIDER, ORACLE]
+    assert rows(connection, PRICES) == [
+        (V2_POOL, OTHER, 999, -1, "oracle", D("0.000001"), "B", "governed", way, 999),
+    ]  # fmt: skip
+
+
+def test_a_unit_without_dollars_is_a_reason(connection: Connection, world: World) -> None:
+    world.said |= {
+        asked(V2_POOL, "getAddressesProvider()"): always("address", V2_PROVIDER),
+        asked(V2_PROVIDER, "getPriceOracle()"): always("address", V2_ORACLE),
+        asked(V2_ORACLE, "WETH()"): always("address", WETH),
+        **listed(V2_ORACLE, OTHER, 6, address("f"), lambda _: 25 * 10**13),
+        asked(WETH, "decimals()"): always("uint8", 18),
+    }
+    write(
+        connection,
+        world,
+        [liquidation(world, "aave_v2.ethereum", V2_POOL, 999, 1, repaid=Leg(OTHER, 1))],
+    )
+
+    fill(connection, world, "aave_v2.ethereum")
+
+    assert rows(connection, VAIN) == [
+        ("aave_v2.ethereum", OTHER, 999, -1, "no dollar price of the unit that the oracle quotes")
+    ]
+
+
+MORPHO = "0xbbbbbbbbbb9cc5e90e3b3af64bdaf62c37eeffcb"
+USDC, WSTETH = (
+    "0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48",
+    "0x7f39c581f595b53c5cb19bd0b3f8da6c935e2ca0",
+)
+MARKET = "0xb323495f7e4148be5643a4ea4a8221eef163e4bccfdedc2a6f4696baacbc86cc"
+MARKET_ORACLE = "0x48f7e36eb6b826b2df4b2e630b62cd25e89e40e2"
+MORPHO_VENUE = "morpho_blue.ethereum"
+
+
+def test_a_market_of_anybodys_has_both_its_own_price_and_a_reference(
+    connection: Connection, world: World
+) -> None:
+    world.said |= {
+        asked(MORPHO, "idToMarketParams(bytes32)", bytes.fromhex(MARKET[2:])): always(
+            "address address address address uint256", USDC, WSTETH, MARKET_ORACLE,
+            "0x870ac11d48b15db9a138cf899d20f13f79ba00bc", 86 * 10**16,
+        ),
+        asked(MARKET_ORACLE, "price()"): always("uint256", 4_000 * 10**24),  # 4000 USDC
+        **listed(ORACLE, USDC, 6, FEED, lambda _: 99_900_000),
+        **listed(ORACLE, WSTETH, 18, OTHER, lambda _: 3_900 * 10**8),
+    }  # fmt: skip
+    write(
+        connection,
+        world,
+        [
+            liquidation(
+                world, MORPHO_VENUE, MARKET, 999, 1, repaid=Leg(USDC, 1), seized=Leg(WSTETH, 1)
+            )
+        ],
+    )
+
+    fill(connection, world, MORPHO_VENUE)
+
+    way = [MAIN, PROVIDER, ORACLE]
+    both = [MORPHO, MARKET_ORACLE, *way]
+    assert rows(connection, PRICES) == [
+        (MARKET, WSTETH, 999, -1, "oracle", D("3.996E-15"), "B", "market", both, 999),
+        (MARKET, WSTETH, 999, -1, "reference", D("3.9E-15"), "B", "governed", way, 999),
+        (MARKET, USDC, 999, -1, "oracle", D("9.99E-7"), "B", "governed", [MORPHO, *way], 999),
+    ]  # fmt: skip
+
+
+# without the old state
+
+
+def test_without_the_old_state_the_logs_of_the_feed_tell(
+    connection: Connection, world: World
+) -> None:
+    world.state_from = HEAD - 120
+    world.answers(200_000_000_000, 400, 0)
+    world.logged.sort(key=lambda log: log.block_number)
+    found = [liquidation(world, VENUE, MAIN, number, at, repaid=repaid())
+             for number, at in ((999, 1), (1_000, 2), (1_000, 6))]  # fmt: skip
+    write(connection, world, found)
+
+    assert fill(connection, world) == {"prices": 3, "in_vain": 0}
+    via = [FEED, AGGREGATOR]
+    assert rows(connection, PRICES) == [
+        (MAIN, TOKEN, 1_000, 2, "feed_log", D("0.002"), "B", "governed", via, 400),
+        (MAIN, TOKEN, 1_000, 6, "feed_log", D("0.0021"), "B", "governed", via, 1_000),
+        (MAIN, TOKEN, 999, -1, "feed_log", D("0.002"), "B", "governed", via, 400),
+    ]  # fmt: skip
+
+
+def test_without_the_old_state_an_adapter_has_no_price(
+    connection: Connection, world: World
+) -> None:
+    world.state_from = HEAD - 120
+    world.said[asked(FEED, "aggregator()")] = lambda _: REVERTED
+    write(connection, world, [liquidation(world, VENUE, MAIN, 999, 1, repaid=repaid())])
+
+    fill(connection, world)
+
+    assert rows(connection, VAIN) == [
+        (VENUE, TOKEN, 999, -1, "no plain feed, and no state at that block")
+    ]
+
+
+def test_a_feed_without_an_answer_for_a_day_is_stale(connection: Connection, world: World) -> None:
+    world.state_from = HEAD - 120
+    world.logged.clear()
+    write(connection, world, [liquidation(world, VENUE, MAIN, 999, 1, repaid=repaid())])
+
+    fill(connection, world)
+
+    assert rows(connection, VAIN) == [(VENUE, TOKEN, 999, -1, "the feed is stale")]
+
+
+def test_old_state_that_is_away_is_asked_for_once(
+    connection: Connection, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prices, "BLOCKS_AT_ONCE", 1)
+    world.state_from = HEAD - 120
+    found = [liquidation(world, VENUE, MAIN, at, 1, repaid=repaid()) for at in (10, 30, 20)]
+    write(connection, world, found)
+
+    fill(connection, world)
+
+    assert list(dict.fromkeys(world.asked_at)) == [30, 29]
+
+
+def test_a_fresh_block_that_an_endpoint_lacks_is_tried_again(
+    connection: Connection, world: World
+) -> None:
+    world.state_from = HEAD
+    write(connection, world, [liquidation(world, VENUE, MAIN, HEAD - 1, 1, repaid=repaid())])
+
+    assert fill(connection, world) == {"prices": 0, "in_vain": 0}
+    assert rows(connection, VAIN) == []
+    world.state_from = 0
+    assert fill(connection, world) == {"prices": 1, "in_vain": 0}
+
+
+# over the wire
+
+
+class Multicalled:
+    """eth_call of a node of the `World`, with a Multicall3."""
+
+    def __init__(self, world: World, blocks: list[Json]) -> None:
+        self.world = world
+        self.blocks = blocks
+
+    def __call__(self, call: Json, at: Json) -> str:
+        number = self._height(at)
+        if number < self.world.state_from:
+            raise RpcError(-32000, "missing trie node")
+        if call["to"] != MULTICALL3:
+            found = self._answer(EthCall(call["to"], call["data"]), number)
+            if not found.is_ok:
+                raise RpcError(3, "execution reverted")
+            return "0x" + found.data.hex()
+        (calls,) = abi.decode(["(address,bool,bytes)[]"], bytes.fromhex(call["data"][10:]))
+        results = [self._answer(EthCall(to, "0x" + data.hex()), number) for to, _, data in calls]
+        return "0x" + abi.encode(["(bool,bytes)[]"], [[(r.is_ok, r.data) for r in results]]).hex()
+
+    def _answer(self, call: EthCall, number: int) -> CallResult:
+        return self.world.call_many([call], self.world.block(number))[0]
+
+    def _height(self, at: Json) -> int:
+        if isinstance(at, str):
+            return int(at, 16)
+        return next(n for n, one in enumerate(self.blocks) if one["hash"] == at["blockHash"])
+
+
+BLOCKS = 250
+LOCAL = "aave_v3.anvil"
+LOCAL_DECODER = Decoder(
+    with_deployments(
+        SPECS,
+        b'[{"protocol":"aave_v3","chain":"anvil","address":"%s","role":"pool","source":"a test"}]'
+        % MAIN.encode(),
+    )
+)
+
+
+@pytest.fixture
+def wire(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Node, EvmSource, World]]:
+    """A node over HTTP with the contracts of the world, whose feed jumps in block 100."""
+    world.said |= listed(ORACLE, TOKEN, 6, FEED, lambda block: jumping(block + 900))
+    chain = Chain(BLOCKS)
+    chain.logs[chain.blocks[100]["hash"]] = [
+        {
+            "address": AGGREGATOR,
+            "topics": list(answer_log(210_000_000_000, BLOCK, 4).topics),
+            "data": "0x" + 64 * "1",
+            "blockNumber": hex(100),
+            "blockHash": chain.blocks[100]["hash"],
+            "transactionHash": "0x" + 64 * "6",
+            "transactionIndex": "0x0",
+            "logIndex": "0x4",
+            "removed": False,
+        }
+    ]
+    with (
+        Node(chain) as node,
+        closing(EvmSource(BY_NAME["anvil"], [node.url], clock=FakeClock().clock)) as source,
+    ):
+        source.chain_id()
+        monkeypatch.setattr(node, "eth_call", Multicalled(world, chain.blocks))
+        yield node, source, world
+
+
+def on_wire(node: Node, number: int, log_index: int) -> LendingLiquidation:
+    block = node.chain.ref(number)
+    tx = f"0x{number:060x}{log_index:04x}"
+    return LendingLiquidation(
+        LOCAL, f"{tx}/{log_index}", number, block.hash, tx, log_index, MAIN, MAIN, "lending",
+        "repay_seize", address("9"), None, None, Leg(TOKEN, 1), None, False, 1,
+    )  # fmt: skip
+
+
+def write_wire(connection: Connection, node: Node, found: Sequence[LendingLiquidation]) -> None:
+    blocks = [node.chain.ref(number) for number in sorted({row.block_number for row in found})]
+    times = {block.number: chain_rows.utc(block.time) for block in blocks}
+    with connection.transaction():
+        chain_rows.append_blocks(connection, blocks)
+        chain_rows.append_lending(connection, chain_rows.pack_lending(connection, found, times))
+
+
+def test_a_busy_range_takes_a_tenth_of_a_request_a_liquidation(
+    connection: Connection, wire: tuple[Node, EvmSource, World]
+) -> None:
+    node, source, _ = wire
+    found = [on_wire(node, number, 2) for number in range(20, 220)]
+    write_wire(connection, node, found)
+    before = node.posts
+
+    counts = prices.fill(connection, source, LOCAL_DECODER, [LOCAL])
+
+    assert (dict(counts), node.posts - before) == ({"prices": 200, "in_vain": 0}, 7)
+    assert rows(
+        connection,
+        "SELECT usd, quality, log_index, count(*) FROM ledger.price GROUP BY 1, 2, 3 ORDER BY 1, 3",
+    ) == [(D("0.002"), "A", -1, 80), (D("0.002"), "A", 2, 1), (D("0.0021"), "A", -1, 119)]
+
+
+def test_an_endpoint_without_old_state_leaves_it_to_one_that_has_it(
+    connection: Connection, wire: tuple[Node, EvmSource, World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, _, world = wire
+    recent = Multicalled(World(world.said, state_from=200), archive.chain.blocks)
+    write_wire(connection, archive, [on_wire(archive, number, 2) for number in (50, 240)])
+    with Node(archive.chain) as full:
+        monkeypatch.setattr(full, "eth_call", recent)
+        urls = [full.url, archive.url]
+        with closing(EvmSource(BY_NAME["anvil"], urls, clock=FakeClock().clock)) as source:
+            counts = prices.fill(connection, source, LOCAL_DECODER, [LOCAL])
+
+    assert dict(counts) == {"prices": 2, "in_vain": 0}
+    assert rows(connection, "SELECT DISTINCT source FROM ledger.price") == [("oracle",)]
+
+
+def test_nobody_with_old_state_is_no_fault(wire: tuple[Node, EvmSource, World]) -> None:
+    node, source, world = wire
+    world.state_from = 100
+    token = asked(TOKEN, "decimals()")
+
+    found = source.call_many_at([Question(node.chain.ref(50), [token]), Question(150, [token])])
+
+    assert found == [None, [says("uint8", 6)]]
+
+
+def test_many_calls_at_many_blocks_are_two_requests(wire: tuple[Node, EvmSource, World]) -> None:
+    node, source, _ = wire
+    questions = [
+        Question(number, [asked(TOKEN, "decimals()"), asked(OTHER, "decimals()")])
+        for number in range(50)
+    ]
+    before = node.posts
+
+    found = source.call_many_at(questions)
+
+    assert found == [[says("uint8", 6), REVERTED]] * 50
+    assert node.posts - before == 2  # the second for what failed in company
+
+
+def test_gas_that_runs_out_halves_the_calls_of_one_block(
+    wire: tuple[Node, EvmSource, World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, source, _ = wire
+    honest: Any = node.eth_call
+
+    def starving(call: Json, at: Json) -> Json:
+        if call["to"] == MULTICALL3 and len(call["data"]) > 1_000 and at == hex(7):
+            raise RpcError(-32000, "out of gas")
+        return honest(call, at)
+
+    monkeypatch.setattr(node, "eth_call", starving)
+    calls = [asked(TOKEN, "decimals()"), asked(FEED, "aggregator()")] * 3
+
+    assert (
+        source.call_many_at([Question(7, calls), Question(8, calls)])
+        == [[says("uint8", 6), says("address", AGGREGATOR)] * 3] * 2
+    )

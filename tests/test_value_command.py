@@ -1,0 +1,281 @@
+"""`indexer value` and `indexer prices` as users type them, and a follower that values beside."""
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from indexer.chain.values import Valuer
+from indexer.errors import SourceFault
+from indexer.store import prices
+from indexer.store.database import Connection
+from tests.chain_model.chain import Config, ModelChain
+from tests.chain_model.events import ASSETS, ETHEREUM, address
+from tests.chain_model.node import Calls, Node, comet_of
+from tests.chain_model.serve import RpcError
+from tests.conftest import Command
+from tests.fake_chain import asked, says
+from tests.ledger_rows import rows
+from tests.processes import following, soon, stopped
+
+VENUE = "aave_v2.ethereum"
+POOL, PROVIDER, ORACLE = ETHEREUM.aave_v2, address("provider"), address("oracle")
+FEED = address("feed")
+DOLLARS = "0x10f7fc1f91ba351f9c629c5947ad69bd03c05b96"  # as Aave v2 writes USD
+SILENT = address("asset", 5)  # the oracle reverts for this one
+
+
+def oracle_of(chain: ModelChain) -> Calls:
+    """Aave v2's oracle over the assets of the model: 2 dollars for one token of 6 decimals."""
+    said = {
+        asked(POOL, "getAddressesProvider()"): says("address", PROVIDER),
+        asked(PROVIDER, "getPriceOracle()"): says("address", ORACLE),
+        asked(ORACLE, "BASE_CURRENCY()"): says("address", DOLLARS),
+        asked(ORACLE, "BASE_CURRENCY_UNIT()"): says("uint256", 10**8),
+    }
+    for token in (address("asset", number) for number in range(ASSETS)):
+        said[asked(token, "decimals()")] = says("uint8", 6)
+        if token != SILENT:
+            said[asked(ORACLE, "getAssetPrice(address)", token)] = says("uint256", 2 * 10**8)
+    other = comet_of(chain)
+    known = {(call.to, call.data): "0x" + result.data.hex() for call, result in said.items()}
+
+    def call(to: str, data: str) -> str | RpcError:
+        return known[to, data] if (to, data) in known else other(to, data)
+
+    return call
+
+
+@pytest.fixture
+def chain() -> ModelChain:
+    """A hundred blocks with liquidations."""
+    model = ModelChain(Config(seed=3))
+    model.mine(100)
+    return model
+
+
+@pytest.fixture
+def node(chain: ModelChain) -> Iterator[Node]:
+    with Node(chain, calls=oracle_of(chain)) as served:
+        yield served
+
+
+@pytest.fixture
+def backfilled(chain: ModelChain, node: Node, quick_indexer: Command) -> Node:
+    """All final blocks are indexed, and nothing is valued."""
+    first, end = chain.branch.blocks[0].number, chain.finalized + 1
+    done = quick_indexer("backfill", VENUE, "--from", first, "--to", end, RPC_ETHEREUM=node.url)
+    assert done.returncode == 0, done.stderr
+    return node
+
+
+def legs(chain: ModelChain) -> tuple[int, int]:
+    """How many prices a blind count wants, by asset and block: those of others, those of SILENT."""
+    wanted = {
+        (row.block_number, asset)
+        for row in chain.truth(to=chain.finalized).rows
+        if row.venue == VENUE
+        for asset in (row.repaid_asset, row.seized_asset)
+    }
+    silent = sum(asset == SILENT for _, asset in wanted)
+    return len(wanted) - silent, silent
+
+
+def test_value_fetches_values_and_counts_what_it_could_not(
+    chain: ModelChain, backfilled: Node, quick_indexer: Command, connection: Connection
+) -> None:
+    told, silent = legs(chain)
+
+    done = quick_indexer("value", VENUE, RPC_ETHEREUM=backfilled.url)
+
+    assert (done.returncode, done.stderr) == (
+        0, f"ethereum: {told} new prices, {silent} asked in vain\n",
+    )  # fmt: skip
+    assert done.stdout.startswith(f"{VENUE}: ")
+    assert "the oracle reverts" in done.stdout or "unreadable" in done.stdout
+    assert rows(
+        connection, "SELECT DISTINCT usd, quality, source, log_index FROM ledger.price"
+    ) == [(Decimal("0.000002"), "A", "oracle", -1)]
+
+
+def test_again_changes_nothing_and_asks_nobody(backfilled: Node, quick_indexer: Command) -> None:
+    first = quick_indexer("value", VENUE, RPC_ETHEREUM=backfilled.url)
+    before = backfilled.asked["eth_call"]
+    again = quick_indexer("value", VENUE, RPC_ETHEREUM=backfilled.url)
+
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert backfilled.asked["eth_call"] == before
+
+
+def test_offline_asks_nobody(backfilled: Node, quick_indexer: Command) -> None:
+    done = quick_indexer("value", VENUE, "--offline")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{VENUE}: 0 valued, ")
+
+
+def test_all_that_is_indexed_is_valued_where_nothing_is_named(
+    backfilled: Node, quick_indexer: Command
+) -> None:
+    done = quick_indexer("value", RPC_ETHEREUM=backfilled.url)
+    alone = quick_indexer("value")
+
+    assert (done.returncode, alone.returncode) == (0, 0)
+    assert done.stdout == alone.stdout
+    assert alone.stderr == "ethereum: no endpoint, so no new prices; set RPC_ETHEREUM\n"
+
+
+def test_a_named_chain_without_an_endpoint_is_an_error(quick_indexer: Command) -> None:
+    done = quick_indexer("value", VENUE)
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "indexer: ethereum: no endpoint; set RPC_ETHEREUM to one or more, comma separated\n"
+    )
+
+
+def test_an_unknown_venue_is_wrong_usage(quick_indexer: Command) -> None:
+    done = quick_indexer("value", "aave_v9.ethereum")
+
+    assert (done.returncode, "no venue 'aave_v9.ethereum'" in done.stderr) == (2, True)
+
+
+def test_without_anything_indexed_there_is_nothing_to_value(quick_indexer: Command) -> None:
+    done = quick_indexer("value")
+
+    assert (done.returncode, done.stdout) == (0, "nothing to value yet: indexer backfill\n")
+
+
+def test_an_endpoint_that_fails_leaves_prices_missing(
+    backfilled: Node, quick_indexer: Command, connection: Connection
+) -> None:
+    backfilled.limits = backfilled.limits._replace(unsupported=("eth_call",))
+
+    done = quick_indexer("value", VENUE, RPC_ETHEREUM=backfilled.url)
+
+    assert (done.returncode, "eth_call" in done.stderr) == (1, True)
+    assert rows(connection, "SELECT * FROM ledger.no_price") == []
+
+
+def test_a_reorg_takes_prices_of_its_blocks_away(
+    backfilled: Node, quick_indexer: Command, connection: Connection
+) -> None:
+    quick_indexer("value", VENUE, RPC_ETHEREUM=backfilled.url)
+    ((middle,),) = rows(connection, "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY"
+                                    " block_number) FROM ledger.price")  # fmt: skip
+
+    prices.forget(connection, "ethereum", middle)
+
+    assert rows(connection, "SELECT max(block_number) FROM ledger.price") == [(middle,)]
+    prices.forget(connection, "base", 0)
+    assert rows(connection, "SELECT max(block_number) FROM ledger.price") == [(middle,)]
+
+
+# files
+
+
+@pytest.fixture
+def usdc(tmp_path: Path) -> Path:
+    """Two prices of a quote token."""
+    file = tmp_path / "prices.csv"
+    file.write_text(
+        "asset,time,usd\nUSDC,2025-10-10T21:15:00Z,0.9995\nUSDC,2025-10-10T21:20:00Z,0.9991\n"
+    )
+    return file
+
+
+IMPORT = ("prices", "import", "prices.csv", "--name", "kaiko", "--chain", "hyperliquid")
+
+
+def test_a_price_file_is_imported_and_listed(usdc: Path, quick_indexer: Command) -> None:
+    imported = quick_indexer(*IMPORT, "--max-age", "5m")
+    listed = quick_indexer("prices", "list")
+
+    assert (imported.returncode, imported.stdout) == (0, "kaiko: 2 prices\n"), imported.stderr
+    assert [word in listed.stdout for word in ("kaiko", "2", "0:05:00", "prices.csv")] == [True] * 4
+
+
+def test_another_file_of_the_same_name_wants_to_be_told(usdc: Path, quick_indexer: Command) -> None:
+    quick_indexer(*IMPORT)
+    usdc.write_text("asset,time,usd\nUSDC,2025-10-10T21:15:00Z,0.99\n")
+
+    refused = quick_indexer(*IMPORT)
+    replaced = quick_indexer(*IMPORT, "--replace")
+
+    assert (refused.returncode, "replace" in refused.stderr) == (1, True)
+    assert (replaced.returncode, replaced.stdout) == (0, "kaiko: 1 prices\n")
+
+
+def test_without_price_files_the_list_says_how_to_get_one(quick_indexer: Command) -> None:
+    done = quick_indexer("prices", "list")
+
+    assert done.stdout == "no price files: indexer prices import FILE --name NAME\n"
+
+
+# beside a follower
+
+
+def test_a_follower_values_what_it_writes(
+    chain: ModelChain, node: Node, conninfo: str, connection: Connection, tmp_path: Path
+) -> None:
+    def has(table: str) -> bool:
+        return bool(rows(connection, f"SELECT FROM ledger.{table} LIMIT 1"))
+
+    with following(conninfo, tmp_path, VENUE, RPC_ETHEREUM=node.url) as process:
+        soon(lambda: has("stream"))
+        chain.mine(8)
+        soon(lambda: has("valuation"))
+        stopped(process)
+
+    assert rows(connection, "SELECT DISTINCT usd FROM ledger.price") == [(Decimal("0.000002"),)]
+
+
+WHEN = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def test_a_valuer_tries_again_what_failed_and_complains_once() -> None:
+    said: list[str] = []
+    asked_since: list[datetime] = []
+    is_done = threading.Event()
+
+    def value(since: datetime) -> None:
+        asked_since.append(since)
+        if len(asked_since) < 4:
+            raise SourceFault("ethereum", "come later")
+        is_done.set()
+
+    valuer = Valuer("ethereum", value, said.append, cool_seconds=0.001)
+    valuer.wrote(WHEN)
+    assert is_done.wait(10)
+    valuer.close()
+
+    assert asked_since == [WHEN] * 4
+    assert said == ["ethereum: not valued yet: ethereum: come later"]
+
+
+def test_a_valuer_takes_the_oldest_of_what_came_meanwhile() -> None:
+    seen: list[datetime] = []
+    go_on, is_busy = threading.Event(), threading.Event()
+
+    def value(since: datetime) -> None:
+        seen.append(since)
+        is_busy.set()
+        go_on.wait(10)
+
+    valuer = Valuer("ethereum", value, print)
+    valuer.wrote(LATER)
+    assert is_busy.wait(10)
+    for since in (LATER, WHEN, LATER):
+        valuer.wrote(since)
+    go_on.set()
+    deadline = time.monotonic() + 10
+    while len(seen) < 2 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    valuer.close()
+
+    assert seen == [LATER, WHEN]
