@@ -10,7 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,6 +20,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import click
+from msgspec.structs import replace
 
 from benchmarks.machine import (
     ROOT,
@@ -31,14 +32,33 @@ from benchmarks.machine import (
     server_cpu_seconds,
     spread,
 )
-from indexer.evm_model import Bonus
+from indexer.chain import prices
+from indexer.evm_model import Bonus, Leg
+from indexer.sources.chains import BY_NAME
+from indexer.sources.evm import EvmSource
 from indexer.store import database, server, values
 from indexer.store.database import Connection
 from indexer.store.lending_values import Terms
+from tests.oracle_world import (
+    BLOCKS,
+    LOCAL,
+    LOCAL_DECODER,
+    MAIN,
+    ORACLE,
+    PROVIDER,
+    Multicalled,
+    World,
+    aave,
+    listed,
+    on_wire,
+    write_wire,
+)
 from tests.postgres import database as fresh_database
+from tests.rpc_proxy import Chain, Json, Node
 
 RESULTS = ROOT / "benchmarks/VALUES.md"
 ASKED = 100_000  # liquidations a second
+ASKED_REQUESTS = Decimal("0.1")  # a liquidation, at most, where prices must be fetched
 PER_BLOCK = 10
 DEBTS, COLLATERALS = 4, 7
 BASES = 4  # repaid, seized, seized_net, bonus
@@ -73,6 +93,7 @@ class Run:
     prices: int = 0
     bytes_valuation: int = 0
     loads: list[float] = field(default_factory=list)
+    fetched: "Fetched | None" = None
 
     def rates(self, label: str) -> list[float]:
         """Liquidations a second."""
@@ -202,12 +223,68 @@ def _row(connection: Connection, query: str) -> tuple[Any, ...]:
     return found
 
 
+# -- prices over HTTP ----------------------------------------------------------------------------
+
+
+class Fetched(NamedTuple):
+    """What it took to ask for the prices of a busy range."""
+
+    liquidations: int
+    blocks: int
+    prices: int
+    requests: int
+    calls: int
+
+
+class _Counted(Multicalled):
+    """Counts the calls of contracts that the node is asked for, however many in a request."""
+
+    calls = 0
+
+    def __call__(self, call: Json, at: Json) -> str:
+        self.calls += 1
+        return super().__call__(call, at)
+
+
+def fetch(run: Run) -> Fetched:
+    """Ask a node over HTTP for prices at both ends of each block; ten liquidations a block."""
+    tokens = [f"0x{number:040x}" for number in range(1, DEBTS + COLLATERALS + 1)]
+    said = aave(MAIN, PROVIDER, ORACLE)
+    for number, token in enumerate(tokens):
+        said |= listed(ORACLE, token, 18, f"0x{0xFEED + number:040x}", lambda block: 10**8 + block)
+    chain, low, high = Chain(BLOCKS), 20, 220
+    with (
+        fresh_database(run.server, template=server.NAME) as conninfo,
+        database.connect(conninfo) as connection,
+        Node(chain) as node,
+        closing(EvmSource(BY_NAME["anvil"], [node.url])) as source,
+    ):
+        source.chain_id()
+        node.eth_call = counted = _Counted(World(said), chain.blocks)  # type: ignore[method-assign, assignment]
+        found = [
+            replace(
+                on_wire(node, block, place),
+                repaid=Leg(tokens[place % DEBTS], 1),
+                seized=Leg(tokens[DEBTS + place % COLLATERALS], 1),
+            )
+            for block in range(low, high)
+            for place in range(PER_BLOCK)
+        ]
+        write_wire(connection, node, found)
+        before = node.posts
+        counts = prices.fill(connection, source, LOCAL_DECODER, [LOCAL])
+        if counts["prices"] < (high - low) * (DEBTS + COLLATERALS) or counts["in_vain"]:
+            raise WrongResult(f"fetched {dict(counts)}")
+        return Fetched(len(found), high - low, counts["prices"], node.posts - before, counted.calls)
+
+
 # -- the report ----------------------------------------------------------------------------------
 
 
 def report(run: Run) -> str:
     """The run as Markdown."""
-    rates = run.rates(FIRST.label)
+    rates, fetched = run.rates(FIRST.label), run.fetched
+    assert fetched is not None
     is_met = median(rates) >= ASKED
     lines = [
         "# Values: from stored rows and prices to dollars",
@@ -220,6 +297,9 @@ def report(run: Run) -> str:
         "| --- | ---: | ---: | --- |",
         f"| liquidations valued a second | >= {ASKED:,} | {spread(rates, ',.0f')} |"
         f" {'yes' if is_met else 'NO'} |",
+        f"| HTTP requests a liquidation, prices fetched | <= {ASKED_REQUESTS} |"
+        f" {fetched.requests / fetched.liquidations:.4f} |"
+        f" {'yes' if fetched.requests <= ASKED_REQUESTS * fetched.liquidations else 'NO'} |",
         "",
         f"Medians of {len(rates)} rounds, in brackets the least and the most. A liquidation is one"
         f" row of `ledger.valuation`, which holds {BASES} bases with their prices; a basis is a row"
@@ -230,6 +310,11 @@ def report(run: Run) -> str:
         "| | liquidations/s | bases/s | wall s | Postgres CPU s |",
         "| --- | ---: | ---: | ---: | ---: |",
         *(_turn_row(turn, run) for turn in TURNS),
+        "",
+        f"Fetched: {fetched.prices:,} prices for {fetched.liquidations:,} liquidations in"
+        f" {fetched.blocks:,} blocks, each oracle asked at both ends of its block, took"
+        f" {fetched.requests:,} HTTP requests with {fetched.calls:,} `eth_call`s in them, most of"
+        " them a Multicall3.",
         "",
         f"{len(run.loads)} times the values were compared with sums of whole numbers, all equal:"
         " number, dollars repaid and seized, nothing unvalued and nothing suspect. Load average"
@@ -286,6 +371,7 @@ def main(rows: int, rounds: int, results: Path) -> None:
         run = Run(rows, on)
         for _ in range(rounds):
             play_round(run, truth)
+        run.fetched = fetch(run)
         text = report(run)
     if code_digest() != code:
         raise click.ClickException("the code changed meanwhile: the turns ran different programs")

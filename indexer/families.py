@@ -44,11 +44,6 @@ def kin() -> tuple[Kin, ...]:
     return parse(FILE.read_bytes())
 
 
-def family_of(chain: str, address: str) -> Kin | None:
-    """What a token is kin to; the address in lower case, as everywhere."""
-    return _by_address().get((chain, address))
-
-
 def parse(file: bytes) -> tuple[Kin, ...]:
     """A file of kin; ConfigError when it is not in the form or names a token twice."""
     try:
@@ -60,8 +55,3 @@ def parse(file: bytes) -> tuple[Kin, ...]:
     if twice:
         raise ConfigError(f"named more than once: {', '.join(twice)}")
     return found
-
-
-@cache
-def _by_address() -> dict[tuple[str, str], Kin]:
-    return {(one.chain, one.address): one for one in kin()}

@@ -11,7 +11,6 @@ import pytest
 
 from indexer.chain.values import Valuer
 from indexer.errors import SourceFault
-from indexer.store import prices
 from indexer.store.database import Connection
 from tests.chain_model.chain import Config, ModelChain
 from tests.chain_model.events import ASSETS, ETHEREUM, address
@@ -159,20 +158,6 @@ def test_an_endpoint_that_fails_leaves_prices_missing(
 
     assert (done.returncode, "eth_call" in done.stderr) == (1, True)
     assert rows(connection, "SELECT * FROM ledger.no_price") == []
-
-
-def test_a_reorg_takes_prices_of_its_blocks_away(
-    backfilled: Node, quick_indexer: Command, connection: Connection
-) -> None:
-    quick_indexer("value", VENUE, RPC_ETHEREUM=backfilled.url)
-    ((middle,),) = rows(connection, "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY"
-                                    " block_number) FROM ledger.price")  # fmt: skip
-
-    prices.forget(connection, "ethereum", middle)
-
-    assert rows(connection, "SELECT max(block_number) FROM ledger.price") == [(middle,)]
-    prices.forget(connection, "base", 0)
-    assert rows(connection, "SELECT max(block_number) FROM ledger.price") == [(middle,)]
 
 
 # files

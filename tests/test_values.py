@@ -731,6 +731,28 @@ def test_morphos_incentive_is_that_of_its_lltv(
     assert found == ([(key, "morpho_bonus")] if is_suspect else [])
 
 
+def test_a_mark_of_hyperliquid_of_the_last_minute_is_a_source(
+    connection: Connection, lending: Made, perp: Made
+) -> None:
+    key, _ = lending(1), lending(9)  # 12 s and 108 s after the mark
+    decimals(connection, **{WETH: 18, USDC: 6})
+    for address, family, relation in ((WETH, "ETH", "wrapped"), (USDC, "USD", "pegged")):
+        row = {"chain": "ethereum", "address": address, "family": family, "relation": relation}
+        insert(connection, "asset_kin", row | {"source": "test"})
+    perp(1)
+    perp(2, market="xyz:ETH", dex="xyz", mark_price=Decimal(1), block_at=T0 + timedelta(seconds=1))
+
+    values.value(connection)
+
+    per_unit = Decimal("2323.3") / 10**18
+    taken, gross = 1_020_000_000_000_000_001, 1_023_000_000_000_000_001
+    assert rows(connection, f"{BASES} WHERE price_source = 'hyperliquid' ORDER BY basis") == [
+        (key, "seized", "hyperliquid", gross * per_unit, per_unit, "C", "governed"),
+        (key, "seized_net", "hyperliquid", taken * per_unit, per_unit, "C", "governed"),
+    ]
+    assert rows(connection, f"{REASONS} WHERE price_source = 'hyperliquid'") == []
+
+
 # -- perps ---------------------------------------------------------------------------------------
 
 

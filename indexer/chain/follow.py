@@ -23,7 +23,7 @@ from indexer.evm_model import BlockRef
 from indexer.plan import AdvanceBlock, AdvanceRange, LookBack, Wait, plan
 from indexer.sources.endpoints import BlockUnknown, NotServed
 from indexer.sources.evm import EvmSource
-from indexer.store import chain_coverage, chain_rows, prices
+from indexer.store import chain_coverage, chain_rows
 from indexer.store.database import Connection
 
 LOOK_BACK_BLOCKS = 64  # stored blocks that are compared with the chain's in one batch
@@ -233,7 +233,6 @@ class Follower:
             self.position = chain_coverage.rewind(
                 self._connection, self.position, ancestor, tip, seen.why
             )
-            prices.forget(self._connection, self._chain, ancestor.number)
         self._remember()
         return LookBack(f"{tip - ancestor.number} blocks above {ancestor.number}: {seen.why}")
 

@@ -38,6 +38,7 @@ def stage(connection: Connection, scope: Scope, terms: Terms) -> int:
             connection,
             values | {"file": name, "source": f"file:{name}", "max_age": max_age},
         )
+    _stage_marks(connection, values | {"source": "hyperliquid"})
     if values["has_parts"]:
         connection.execute(_ADD_UP_PARTS)
     connection.execute(_UNVALUED.format(whys=_WHYS, key=KEY), values)
@@ -52,6 +53,13 @@ def _stage_file(connection: Connection, values: dict[str, Any]) -> None:
     connection.execute(_WORTH.format(legs=_LEGS_IN_FILE, **_SCOPED), values)
     connection.execute(_UNVALUED_BY_FILE.format(**_SCOPED), values)
     connection.execute("TRUNCATE staged_file_price")
+
+
+def _stage_marks(connection: Connection, values: dict[str, Any]) -> None:
+    """Nobody expects a mark at every time: where there is none, nothing is missing."""
+    if connection.execute(_MARK_PRICES.format(**_SCOPED), values).rowcount:
+        connection.execute(_WORTH.format(legs=_LEGS_IN_FILE, **_SCOPED), values)
+        connection.execute("TRUNCATE staged_file_price")
 
 
 def files_of(connection: Connection, chain: str) -> list[tuple[Any, ...]]:
@@ -382,6 +390,41 @@ _FILE_PRICES = sql.SQL(
         SELECT FROM ledger.price_point p
         WHERE (p.name, p.chain, p.asset) = (%(file)s, %(chain)s, token.address)
     )
+    """
+)
+
+# A coin that has a perpetual of its name on Hyperliquid's main dex, and what is worth one of it, at
+# the mark that a forced trade recorded at most a minute before. In its quote token, at par.
+_MARK_PRICES = sql.SQL(
+    """
+    INSERT INTO staged_file_price
+    SELECT a.asset, false, a.block_number, ledger.scaled(mark.mark_price, asset.decimals),
+           mark.block_at
+    FROM (
+        SELECT DISTINCT leg.asset, l.block_number, l.block_at
+        FROM ledger.lending_liquidation l
+        CROSS JOIN LATERAL (VALUES
+            (l.repaid_asset), (l.bad_debt_asset),
+            (CASE WHEN NOT l.seized_is_shares THEN l.seized_asset END)
+        ) leg (asset)
+        WHERE {scope} AND EXISTS (
+            SELECT FROM ledger.liquidation h
+            WHERE h.venue = 'hyperliquid'
+              AND h.block_at >= %(low)s::timestamptz - interval '1 minute'
+              AND h.block_at < %(high)s::timestamptz
+        )
+    ) a
+    JOIN ledger.asset_kin kin ON (kin.chain, kin.address) = (%(chain)s, a.asset)
+        AND kin.relation IN ('self', 'wrapped', 'bridged')
+    JOIN ledger.asset ON (asset.chain, asset.address) = (%(chain)s, a.asset)
+    CROSS JOIN LATERAL (
+        SELECT h.mark_price, h.block_at FROM ledger.liquidation h
+        WHERE h.venue = 'hyperliquid' AND (h.market, h.dex) = (kin.family, '')
+          AND h.mark_price > 0 AND h.block_at <= a.block_at
+          AND h.block_at >= a.block_at - interval '1 minute'
+        ORDER BY h.block_at DESC, h.event_key LIMIT 1
+    ) mark
+    WHERE asset.decimals <= 36
     """
 )
 

@@ -5,8 +5,6 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from psycopg import sql
-
 from indexer.evm_model import BlockRef
 from indexer.pricing import NoPrice, Price, Wanted, rate
 from indexer.store.database import Connection
@@ -125,18 +123,6 @@ def append(
                 for n in missing
             ],
         )  # fmt: skip
-
-
-def forget(connection: Connection, chain: str, above: int) -> None:
-    """Take prices of blocks away that a reorg took back, in its transaction and after the blocks:
-    they were those of another branch."""
-    for table in ("price", "no_price"):
-        connection.execute(
-            sql.SQL(
-                "DELETE FROM ledger.{} WHERE ledger.chain_of(venue) = %s AND block_number > %s"
-            ).format(sql.Identifier(table)),
-            (chain, above),
-        )
 
 
 def _forget(connection: Connection, asked: Sequence[Wanted]) -> None:

@@ -113,7 +113,8 @@ def _names(table: str) -> dict[str, sql.Composable]:
         columns=_list((*key, *says)),
         staged=sql.Identifier(f"staged_{table}"),
         where=sql.SQL(
-            " WHERE num_nonnulls(repaid_usd, seized_usd, seized_net_usd, bad_debt_usd, fill_usd) > 0"
+            " WHERE num_nonnulls("
+            "repaid_usd, seized_usd, seized_net_usd, bad_debt_usd, fill_usd) > 0"
             if table == "valuation"
             else ""
         ),

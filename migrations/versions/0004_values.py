@@ -337,7 +337,8 @@ COMMENTS = {
     "log_index": "The one log that the price holds for; -1, in views NULL: all of the block.",
     "source": "oracle: the protocol's own. reference: another governed protocol's. feed_log: a"
     " Chainlink answer as logged.",
-    "price_source": "oracle, reference, feed_log, file:NAME, or par: a dollar token is one dollar.",
+    "price_source": "oracle, reference, feed_log, file:NAME, hyperliquid (the mark of a perpetual"
+    " there), or par: a dollar token is one dollar.",
     "usd": "US dollars.",
     "usd_per_token": "US dollars for one whole token; NULL where its decimals are unknown.",
     "price": "US dollars for one base unit of the leg's asset, or for one quote token.",
