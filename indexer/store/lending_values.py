@@ -41,7 +41,8 @@ def stage(connection: Connection, scope: Scope, terms: Terms) -> int:
     _stage_marks(connection, values | {"source": "hyperliquid"})
     if values["has_parts"]:
         connection.execute(_ADD_UP_PARTS)
-    connection.execute(_UNVALUED.format(whys=_WHYS, key=KEY), values)
+    if connection.execute(_ANY_LACKS).fetchone() == (True,):
+        connection.execute(_UNVALUED.format(whys=_WHYS, key=KEY), values)
     connection.execute(_SUSPECT.format(key=KEY), values)
     if values["has_lltv"]:
         connection.execute(_MORPHO_SUSPECT.format(key=KEY), values)
@@ -81,7 +82,7 @@ _DESCRIBED = sql.SQL(
     SELECT count(*), coalesce(min(l.block_number), 0), coalesce(max(l.block_number), 0),
            coalesce(bool_or(l.bad_debt_asset <> l.repaid_asset
                          OR l.bad_debt_asset IS NOT NULL AND l.repaid_asset IS NULL), false),
-           coalesce(bool_or(split_part(l.event_key, '/', 3) <> ''), false),
+           coalesce(bool_or(l.event_key LIKE '%%/%%/%%'), false),
            EXISTS (
                SELECT FROM ledger.fact
                WHERE (chain, fact) = (ledger.chain_of(%(venue)s), 'morpho_lltv')
@@ -210,7 +211,7 @@ _WORTH = sql.SQL(
         bad_debt_usd, bad_debt_price, bad_debt_quality, bad_debt_trust, bad_debt_as_of_block,
         bad_debt_as_of_at,
         bonus_usd, bonus_quality, bonus_trust,
-        part, has_repaid, has_seized, has_taker, has_bad_debt, wants_bonus, is_covered,
+        lacks, part, has_repaid, has_seized, has_taker, has_bad_debt, wants_bonus, is_covered,
         all_repaid_usd, all_seized_usd, all_fee_usd, token_usd
     )
     SELECT l.venue, l.block_at, l.event_key, l.account, %(source)s,
@@ -220,7 +221,12 @@ _WORTH = sql.SQL(
            w.net_usd - w.repaid_usd,
            CASE WHEN w.net_usd - w.repaid_usd IS NOT NULL THEN greatest(r.quality, s.quality) END,
            CASE WHEN w.net_usd - w.repaid_usd IS NOT NULL THEN greatest(r.trust, s.trust) END,
-           split_part(l.event_key, '/', 3), l.repaid_raw IS NOT NULL, l.seized_raw IS NOT NULL,
+           l.repaid_raw IS NOT NULL AND w.repaid_usd IS NULL
+               OR l.seized_raw IS NOT NULL AND w.seized_usd IS NULL
+               OR w.has_taker AND w.net_usd IS NULL
+               OR l.bad_debt_raw IS NOT NULL AND b.usd IS NULL,
+           CASE WHEN %(has_parts)s THEN split_part(l.event_key, '/', 3) ELSE '' END,
+           l.repaid_raw IS NOT NULL, l.seized_raw IS NOT NULL,
            w.has_taker, l.bad_debt_raw IS NOT NULL, w.has_taker AND l.repaid_raw IS NOT NULL,
            coalesce(l.bad_debt_raw, 0) = 0,
            w.repaid_usd, w.seized_usd, l.protocol_fee_raw * s.usd, r.usd * pegged.token_raw
@@ -268,7 +274,7 @@ _ADD_UP_PARTS = """
         GROUP BY 1, 2, 3 HAVING count(*) > 1
     )
     UPDATE staged_valuation v
-    SET bonus_usd = CASE WHEN v.part = '' THEN bonus.usd END,
+    SET lacks = true, bonus_usd = CASE WHEN v.part = '' THEN bonus.usd END,
         bonus_quality = CASE WHEN v.part = '' AND bonus.usd IS NOT NULL THEN whole.quality END,
         bonus_trust = CASE WHEN v.part = '' AND bonus.usd IS NOT NULL THEN whole.trust END,
         wants_bonus = v.part = '' AND whole.wants_bonus,
@@ -280,6 +286,9 @@ _ADD_UP_PARTS = """
       AND split_part(v.event_key, '/', 1) || '/' || split_part(v.event_key, '/', 2)
         = whole.event_key
 """
+
+# To plan what comes after it would take longer than to look.
+_ANY_LACKS = "SELECT EXISTS (SELECT FROM staged_valuation WHERE lacks)"
 
 # What no source on the chain has. Where it is the price that is missing: the reason that was noted,
 # for the log itself before that for all of the block.
@@ -313,7 +322,7 @@ _UNVALUED = sql.SQL(
                bool_and(has_bad_debt AND bad_debt_usd IS NULL) AS bad_debt,
                bool_and(wants_bonus AND bonus_usd IS NULL) AS bonus
         FROM staged_valuation
-        WHERE price_source = ANY(%(on_chain)s) AND (
+        WHERE lacks AND price_source = ANY(%(on_chain)s) AND (
             has_repaid AND repaid_usd IS NULL OR has_seized AND seized_usd IS NULL
             OR has_taker AND seized_net_usd IS NULL OR has_bad_debt AND bad_debt_usd IS NULL
             OR wants_bonus AND bonus_usd IS NULL

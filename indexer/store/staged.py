@@ -43,6 +43,7 @@ _MAKE = sql.SQL(
     -- beside what is written of lending: what there was to value, and, on the first part of a
     -- liquidation, sums over all of them
     CREATE TEMP TABLE IF NOT EXISTS staged_valuation (
+        lacks boolean,  -- first: of most rows nothing behind it is looked at again
         LIKE ledger.valuation,
         part text,
         has_repaid boolean,
