@@ -12,9 +12,10 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("the benchmark reads /proc and pins processes to cores", allow_module_level=True)
 
-from benchmarks import chains
+from benchmarks import chains, values
 from benchmarks import hyperliquid as benchmark
 from benchmarks.hyperliquid import OBVIOUS, OURS, RATIOS, TURNS, Hour, Run, WrongResult
+from indexer.store.database import Connection
 from indexer.store.server import Server
 
 ROOT = Path(__file__).parents[1]
@@ -94,3 +95,27 @@ def test_rows_of_a_chain_that_differ_from_it_fail_the_run(
     monkeypatch.setattr(chains.Bulk, "stats", lambda self: sums)
     with pytest.raises(chains.WrongResult, match="rows, transactions, repaid and seized: found"):
         chains._check(chains.OURS, node, conninfo)
+
+
+def test_a_tiny_run_over_values_compares_its_sums_and_writes_every_table(tmp_path: Path) -> None:
+    results = tmp_path / "VALUES.md"
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.values", "--rows", "500", "--rounds", "1",
+         "--results", str(results)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    text = results.read_text() if results.exists() else ""
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert text in ended.stdout
+    rows = [row[0] for row in re.findall(r"^\| (.*?) \|( .*? \|)+$", text, re.MULTILINE)]
+    asked = ["liquidations valued a second", "HTTP requests a liquidation, prices fetched"]
+    labels = [*asked, *(turn.label for turn in values.TURNS)]
+    assert [row for row in rows if row in labels] == labels
+    assert "3 times the values were compared with sums of whole numbers, all equal" in text
+    assert "2,200 prices for 2,000 liquidations in 200 blocks" in text
+
+
+def test_values_that_differ_from_the_truth_fail_the_run(connection: Connection) -> None:
+    with pytest.raises(values.WrongResult, match=r"first pass: found .*, the rows give \(50,"):
+        values._check(values.FIRST, connection, values.expected(50))
