@@ -160,6 +160,22 @@ def test_an_endpoint_that_fails_leaves_prices_missing(
     assert rows(connection, "SELECT * FROM ledger.no_price") == []
 
 
+def test_explain_walks_to_the_origin_of_a_price(
+    backfilled: Node, quick_indexer: Command, connection: Connection
+) -> None:
+    quick_indexer("value", VENUE, RPC_ETHEREUM=backfilled.url)
+    key, usd = rows(connection, "SELECT key, usd FROM liq.valuations WHERE basis = 'repaid'"
+                                " ORDER BY key LIMIT 1")[0]  # fmt: skip
+
+    text = quick_indexer("explain", key, COLUMNS="200").stdout
+
+    titles = [line for line in text.splitlines() if line and not line.startswith(" ")]
+    assert {"published", "row", "worth", "prices"} <= set(titles)
+    worth = text.partition("\nworth\n")[2]
+    assert "repaid" in worth and str(usd.normalize()) in worth
+    assert ORACLE in text.partition("\nprices\n")[2]
+
+
 # files
 
 
