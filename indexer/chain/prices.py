@@ -133,7 +133,7 @@ class _State:
 
     def __init__(self, source: EvmSource, blocks: Iterable[BlockRef]) -> None:
         self._source = source
-        self._blocks: dict[int, BlockRef | int] = {one.number - 1: one.number - 1 for one in blocks}
+        self._blocks = {one.number - 1: _parent(one) for one in blocks}
         self._blocks |= {one.number: one for one in blocks}
         self.absent: set[int] = set()
 
@@ -446,6 +446,12 @@ def _asked(
     if oracle is None:
         return NoQuote(NO_ORACLE)
     return (yield from oracle(subject, deployed))
+
+
+def _parent(block: BlockRef) -> BlockRef | int:
+    """By its hash where that is stored: another branch may have other prices."""
+    number = block.number - 1
+    return BlockRef(block.chain, number, block.parent_hash, "", 0) if block.parent_hash else number
 
 
 def _subject(one: Wanted) -> Subject:
