@@ -27,32 +27,6 @@ HTML = b"<html>error 1015</html>"
 CANARY = "c4naryKEYc4naryKEYc4naryKEY"
 
 
-def two_logs(number: int) -> int:
-    return 2 if number % 3 == 0 else 0
-
-
-@pytest.fixture
-def chain() -> Chain:
-    return Chain(40, two_logs)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def node(chain: Chain) -> Iterator[Node]:
-    with Node(chain) as node:
-        yield node
-
-
-@pytest.fixture
-def second(chain: Chain) -> Iterator[Node]:
-    with Node(chain) as node:
-        yield node
-
-
 @pytest.fixture
 def source(node: Node, clock: FakeClock) -> Iterator[EvmSource]:
     """One endpoint; its chain id is proved, so that scripts meet the next request."""

@@ -31,36 +31,10 @@ from tests.rpc_proxy import (
     RpcError,
     plays,
 )
+from tests.sources.conftest import two_logs
 
 ANVIL = BY_NAME["anvil"]
 NO_BLOOM = msgspec.structs.replace(ANVIL, bloom_is_complete=False)
-
-
-def two_logs(number: int) -> int:
-    """14 blocks of 40 have logs, 28 in all."""
-    return 2 if number % 3 == 0 else 0
-
-
-@pytest.fixture
-def chain() -> Chain:
-    return Chain(40, two_logs)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def node(chain: Chain) -> Iterator[Node]:
-    with Node(chain) as node:
-        yield node
-
-
-@pytest.fixture
-def second(chain: Chain) -> Iterator[Node]:
-    with Node(chain) as node:
-        yield node
 
 
 Open = Callable[..., EvmSource]
