@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from indexer.decode import Decoder
 from indexer.evm_model import (
@@ -265,7 +265,7 @@ class Prices:
             now = found[key, place, number]
             if number == key.block_number and _is_dollars(now) and key not in looks:
                 before = _unless_absent(found[key, place, number - 1], number - 1, state)
-                looks[key] = Look(now, before)  # type: ignore[arg-type]
+                looks[key] = Look(now, before)
         return looks
 
     def _moves(
@@ -368,7 +368,7 @@ class Prices:
         )
         dollars: dict[str, Quote] = {}
         for (asset, _), quote in found.items():
-            if isinstance(quote, Quote) and _is_dollars(quote):
+            if _is_dollars(quote):
                 dollars.setdefault(asset, quote)
         return dollars
 
@@ -468,7 +468,7 @@ def _unless_absent(
     return None if block_number in state.absent else quote
 
 
-def _is_dollars(quote: Quote | NoQuote) -> bool:
+def _is_dollars(quote: Quote | NoQuote) -> TypeGuard[Quote]:
     return isinstance(quote, Quote) and quote.unit == USD
 
 

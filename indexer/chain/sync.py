@@ -18,7 +18,7 @@ from indexer.chain import assets as tokens
 from indexer.chain.assets import Assets, Described
 from indexer.chain_step import ChainStep, Knowledge, RawLog
 from indexer.decode import Decoder
-from indexer.errors import ConfigError, Fenced, SourceFault
+from indexer.errors import Fenced, SourceFault
 from indexer.evm_model import (
     EMITTER_FACT,
     BlockRef,
@@ -363,13 +363,3 @@ def _fill(
             tokens.store(connection, described)
             events = tally.counts["liquidations"] + tally.counts["undecoded"]
             progress(before + reached - piece.block_from, total, events)
-
-
-def check_venues(decoder: Decoder, names: Sequence[str]) -> None:
-    """Raises ConfigError for a venue that we do not know, with those that come near."""
-    known = decoder.venues()
-    for name in names:
-        if name not in known:
-            chain = name.rpartition(".")[2]
-            near = [one for one in known if one.endswith(f".{chain}")] or known
-            raise ConfigError(f"no venue {name!r}; there are {', '.join(near[:8])}, …")
