@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "indexer"
 PURE = {
     *("errors", "model", "evm_model", "hyperliquid_format", "plan", "step", "decode", "venues"),
     *("labels", "abi_calls", "oracles", "inquiry", "tokens", "families", "chain_step", "pricing"),
+    "methodology",
 }
 
 # A file or folder of indexer/ and the others that it may import. A new one wants a row here.
@@ -29,6 +30,7 @@ MAY_IMPORT = {
     "families": {"errors"},
     "pricing": {"evm_model", "abi_calls"},
     "price_files": {"errors"},
+    "methodology": {"errors", "model", "evm_model", "families"},
     "venues": {"errors", "model", "evm_model", "hyperliquid_format", "abi_calls", "oracles"},
     "decode": {"evm_model", "resources"},
     "step": {"errors", "model", "hyperliquid_format", "plan", "venues"},
@@ -44,6 +46,7 @@ MAY_IMPORT = {
         "families",
         "pricing",
         "price_files",
+        "methodology",
     },
     "settings": {"errors", "store"},
     "sync": (PURE | {"sources", "store"}) - {"labels"},
