@@ -65,6 +65,11 @@ contract Prices {
         return priceOf[asset];
     }
 
+    // Compound until 2020: of a token or of a key, in ether
+    function assetPrices(address asset) external view returns (uint256) {
+        return priceOf[asset];
+    }
+
     // Morpho: an oracle for each market, of its collateral in its loan token
     function price() external view returns (uint256) {
         return priceOf[address(this)];

@@ -1,4 +1,4 @@
-"""A local chain on which the genuine contracts of four protocols liquidate, for tests.
+"""A local chain on which the genuine contracts of six protocols liquidate, for tests.
 
 anvil and the contracts come from pinned npm packages, nothing of which is kept here; ours are only
 the tokens, the prices and the reserve in Dev.sol. What a liquidation did is read from the state of

@@ -13,6 +13,7 @@ import msgspec
 import requests
 
 from indexer.evm_model import BlockRef, Log
+from indexer.sources.chains import profile_of
 from tests.devchain.packages import anvil_program
 
 CHAIN = "anvil"
@@ -45,18 +46,21 @@ class Reverted(Exception):
 
 
 class Tx(msgspec.Struct, frozen=True):
-    """What to send from one of the node's own accounts; `to` is None where it makes a contract."""
+    """What to send from one of the node's own accounts; `to` is None where it makes a contract,
+    `value` is of the chain's coin."""
 
     sender: str
     to: str | None
     data: str
     gas: int = 30_000_000
+    value: int = 0
 
     @property
     def wire(self) -> Json:
         """As JSON-RPC writes it."""
         target = {} if self.to is None else {"to": self.to}
-        return {"from": self.sender, "data": self.data, "gas": hex(self.gas), **target}
+        numbers = {"gas": hex(self.gas), "value": hex(self.value)}
+        return {"from": self.sender, "data": self.data, **numbers, **target}
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -73,7 +77,8 @@ class Receipt(msgspec.Struct, frozen=True):
 class Anvil:
     """A running node. Heights are numbers, times seconds since 1970, everything else `0x` text."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, chain: str) -> None:
+        self.chain = chain
         self.url = f"http://127.0.0.1:{port}"
         self.ws_url = f"ws://127.0.0.1:{port}"
         self._ids = itertools.count(1)
@@ -115,7 +120,7 @@ class Anvil:
         name = at if isinstance(at, str) else hex(at)
         found = self.rpc("eth_getBlockByNumber", name, False)
         return BlockRef(
-            CHAIN, int(found["number"], 16), found["hash"], found["parentHash"],
+            self.chain, int(found["number"], 16), found["hash"], found["parentHash"],
             int(found["timestamp"], 16),
         )  # fmt: skip
 
@@ -134,16 +139,16 @@ class Anvil:
         found = self.rpc("eth_getTransactionReceipt", tx_hash)
         if found is None:
             raise RpcError(f"no receipt of {tx_hash}")
-        return _receipt(found)
+        return self._receipt(found)
 
     def receipts(self, block_number: int) -> list[Receipt]:
         """What all transactions of a block did, in order."""
-        return [_receipt(one) for one in self.rpc("eth_getBlockReceipts", hex(block_number))]
+        return [self._receipt(one) for one in self.rpc("eth_getBlockReceipts", hex(block_number))]
 
     def logs(self, *topics0: str, first: int = 0) -> list[Log]:
         """All logs from a height on, with one of these first topics if there are any."""
         wanted = {"fromBlock": hex(first), "toBlock": "latest", "topics": [list(topics0)]}
-        return [_log(one) for one in self.rpc("eth_getLogs", wanted)]
+        return [self._log(one) for one in self.rpc("eth_getLogs", wanted)]
 
     def signed(self, tx_hash: str) -> str:
         """A transaction as it was signed, to have it mined again by `reorg`."""
@@ -153,7 +158,7 @@ class Anvil:
 
     def send(self, tx: Tx) -> Receipt:
         """Mine it alone in a block of its own; raises Reverted."""
-        done = _receipt(self.rpc("eth_sendTransactionSync", tx.wire))
+        done = self._receipt(self.rpc("eth_sendTransactionSync", tx.wire))
         if not done.has_succeeded:
             raise Reverted(done.tx_hash)
         return done
@@ -205,30 +210,31 @@ class Anvil:
             raise RpcError(f"anvil does not know the snapshot {snapshot}")
         self._taken = self._snapshots.pop(snapshot)
 
+    # what it answers
 
-def _log(wire: Json) -> Log:
-    return Log(
-        CHAIN, wire["address"].lower(), tuple(wire["topics"]), wire["data"],
-        int(wire["blockNumber"], 16), wire["blockHash"], wire["transactionHash"],
-        int(wire["logIndex"], 16),
-    )  # fmt: skip
+    def _log(self, wire: Json) -> Log:
+        return Log(
+            self.chain, wire["address"].lower(), tuple(wire["topics"]), wire["data"],
+            int(wire["blockNumber"], 16), wire["blockHash"], wire["transactionHash"],
+            int(wire["logIndex"], 16),
+        )  # fmt: skip
 
-
-def _receipt(wire: Json) -> Receipt:
-    return Receipt(
-        wire["transactionHash"], int(wire["blockNumber"], 16), wire["blockHash"],
-        wire["status"] == "0x1", wire["contractAddress"] and wire["contractAddress"].lower(),
-        tuple(map(_log, wire["logs"])),
-    )  # fmt: skip
+    def _receipt(self, wire: Json) -> Receipt:
+        return Receipt(
+            wire["transactionHash"], int(wire["blockNumber"], 16), wire["blockHash"],
+            wire["status"] == "0x1", wire["contractAddress"] and wire["contractAddress"].lower(),
+            tuple(map(self._log, wire["logs"])),
+        )  # fmt: skip
 
 
 @contextmanager
-def anvil() -> Iterator[Anvil]:
-    """A new chain at height 0, whose process ends with the block (0.1 s)."""
+def anvil(chain: str = CHAIN) -> Iterator[Anvil]:
+    """A new chain at height 0, whose process ends with the block (0.1 s); under another name it
+    passes for that chain, with nothing on it."""
     program = anvil_program()
     port = _free_port()
-    with subprocess.Popen(_command(program, port), stdout=subprocess.DEVNULL) as process:
-        node = Anvil(port)
+    with subprocess.Popen(_command(program, port, chain), stdout=subprocess.DEVNULL) as process:
+        node = Anvil(port, chain)
         try:
             _await(node, process)
             node.rpc("anvil_setBlockTimestampInterval", SECONDS_A_BLOCK)
@@ -238,8 +244,9 @@ def anvil() -> Iterator[Anvil]:
             _end(process)
 
 
-def _command(program: Path, port: int) -> list[str]:
-    return [str(part) for part in (program, "--port", port, *OPTIONS)]
+def _command(program: Path, port: int, chain: str) -> list[str]:
+    own = ("--port", port, "--chain-id", profile_of(chain).chain_id)
+    return [str(part) for part in (program, *own, *OPTIONS)]
 
 
 def _free_port() -> int:

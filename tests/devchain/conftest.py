@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.devchain.anvil import anvil
+from tests.devchain.anvil import CHAIN, anvil
 from tests.devchain.network import Network
 from tests.devchain.packages import ALL, folder
 from tests.devchain.priced import Priced
@@ -13,7 +13,7 @@ from tests.devchain.priced import Priced
 
 @pytest.fixture(scope="session")
 def packages() -> list[Path]:
-    """All that the registry has to give (137 MB the first time): without it the session waits for
+    """All that the registry has to give (149 MB the first time): without it the session waits for
     it once, and skips."""
     return [folder(package) for package in ALL]
 
@@ -26,7 +26,8 @@ def devchain(packages: list[Path]) -> Iterator[Network]:
 
 
 @pytest.fixture
-def priced(packages: list[Path]) -> Iterator[Priced]:
-    """A new chain with prices, on which only Aave is deployed yet."""
-    with anvil() as node:
+def priced(packages: list[Path], request: pytest.FixtureRequest) -> Iterator[Priced]:
+    """A new chain with prices, on which only Aave v3 is deployed yet; a parameter names the chain
+    that it passes for."""
+    with anvil(getattr(request, "param", CHAIN)) as node:
         yield Priced(node)

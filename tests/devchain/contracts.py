@@ -11,6 +11,8 @@ from eth_hash.auto import keccak
 from indexer.decode import Argument
 from tests.devchain.anvil import Anvil, Receipt, Reverted, Tx
 
+VARIABLES = 32  # slots of storage; no contract here that is placed has more
+
 
 class Function(msgspec.Struct, frozen=True):
     """A function as the ABI has it; a constructor is one without a name."""
@@ -151,6 +153,15 @@ class Deployer:
         made = self.node.send(Tx(self.address, None, "0x" + data)).contract
         assert made is not None
         return self.at(made, code)
+
+    def place(self, address: str, code: Code, *arguments: Any) -> Contract:
+        """The same at an address that is given, with what the constructor stored in variables."""
+        made = self.deploy(code, *arguments).address
+        self.node.rpc("anvil_setCode", address, self.node.rpc("eth_getCode", made, "latest"))
+        for slot in map(hex, range(VARIABLES)):
+            stored = self.node.rpc("eth_getStorageAt", made, slot, "latest")
+            self.node.rpc("anvil_setStorageAt", address, f"0x{int(slot, 16):064x}", stored)
+        return self.at(address, code)
 
     def at(self, address: str, *codes: Code) -> Contract:
         """A contract that is there already, with the functions of all of these."""

@@ -1,4 +1,4 @@
-"""What the four protocols have in common here: ether as collateral, dollars as debt, one story.
+"""What the six protocols have in common here: ether as collateral, dollars as debt, one story.
 
 An account deposits ether and borrows dollars, ether falls, somebody liquidates, ether recovers.
 """
@@ -11,7 +11,7 @@ from eth_hash.auto import keccak
 
 from indexer.evm_model import Deployment, Fact, LendingLiquidation, Log
 from indexer.venues.evm import specs
-from tests.devchain.anvil import CHAIN, Receipt, Tx
+from tests.devchain.anvil import Receipt, Tx
 from tests.devchain.compiler import dev
 from tests.devchain.contracts import Contract, Deployer
 
@@ -54,13 +54,15 @@ class Lending(ABC):
     high: int  # the price of ether when a position is opened, in dollars
     low: int  # and when it is liquidated
 
-    def __init__(self, deployer: Deployer, *, dollar: Contract | None = None) -> None:
+    def __init__(
+        self, deployer: Deployer, *, ether: Contract | None = None, dollar: Contract | None = None
+    ) -> None:
         self.deployer = deployer
         self.node = deployer.node
         self.since = self.node.head + 1
         codes = dev()
         self.prices = deployer.deploy(codes["Prices"])
-        self.ether = deployer.deploy(codes["Token"], "Ether", self.ether_decimals)
+        self.ether = ether or deployer.deploy(codes["Token"], "Ether", self.ether_decimals)
         self.dollar = dollar or deployer.deploy(codes["Token"], "Dollar", self.dollar_decimals)
         self.deploy()
         self.recover()
@@ -131,7 +133,7 @@ class Lending(ABC):
     def deployments(self) -> list[Deployment]:
         """The same as the indexer wants to be told them."""
         return [
-            Deployment(CHAIN, address, self.name, role, self.since, "tests")
+            Deployment(self.node.chain, address, self.name, role, self.since, "tests")
             for address, role in self.roles().items()
         ]
 
@@ -154,8 +156,8 @@ class Lending(ABC):
             "seized_is_shares": False,
         }
         return LendingLiquidation(
-            venue=f"{self.name}.{CHAIN}", event_key=log.event_key, block_number=log.block_number,
-            block_hash=log.block_hash, tx_hash=log.tx_hash, log_index=log.log_index,
-            emitter=log.address, account=attempt.account, liquidator=attempt.liquidator,
-            decoder_version=VERSIONS[self.name], **common | said,
+            venue=f"{self.name}.{log.chain}", event_key=log.event_key,
+            block_number=log.block_number, block_hash=log.block_hash, tx_hash=log.tx_hash,
+            log_index=log.log_index, emitter=log.address, account=attempt.account,
+            liquidator=attempt.liquidator, decoder_version=VERSIONS[self.name], **common | said,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The chain with all four protocols on it, and what the indexer must be told of them."""
+"""The chain with all six protocols on it, and what the indexer must be told of them."""
 
 from pathlib import Path
 
@@ -7,8 +7,12 @@ import msgspec
 from indexer.decode import Decoder
 from indexer.evm_model import Decoded, Deployment, FactKey, Facts, Learnt
 from indexer.venues.evm import specs
+from tests.devchain.aave import Aave
+from tests.devchain.aave_v2 import AaveV2
 from tests.devchain.aave_v3 import AaveV3
 from tests.devchain.anvil import Anvil
+from tests.devchain.compound import Compound
+from tests.devchain.compound_v2 import CompoundV2
 from tests.devchain.contracts import Deployer
 from tests.devchain.lending import Lending
 from tests.devchain.morpho_blue import MorphoBlue
@@ -22,7 +26,9 @@ class Network:
     def __init__(self, node: Anvil) -> None:
         deployer = Deployer(node)
         self.node = node
+        self.aave_v2 = AaveV2(deployer)
         self.aave_v3 = AaveV3(deployer)
+        self.compound_v2 = CompoundV2(deployer)
         self.morpho_blue = MorphoBlue(deployer)
         self.venus_core = VenusCore(deployer)
         self.venus_isolated = VenusIsolated(deployer)
@@ -30,8 +36,21 @@ class Network:
     @property
     def protocols(self) -> dict[str, Lending]:
         """By name."""
-        found = (self.aave_v3, self.morpho_blue, self.venus_core, self.venus_isolated)
+        found = (
+            self.aave_v2, self.aave_v3, self.compound_v2, self.morpho_blue, self.venus_core,
+            self.venus_isolated,
+        )  # fmt: skip
         return {protocol.name: protocol for protocol in found}
+
+    @property
+    def aave(self) -> dict[str, Aave]:
+        """Both versions, by name."""
+        return {protocol.name: protocol for protocol in (self.aave_v2, self.aave_v3)}
+
+    @property
+    def compound(self) -> dict[str, Compound]:
+        """Those with comptrollers that keep nothing for themselves, by name."""
+        return {protocol.name: protocol for protocol in (self.compound_v2, self.venus_core)}
 
     def deployments(self) -> list[Deployment]:
         """Of all protocols."""

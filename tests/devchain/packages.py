@@ -54,6 +54,16 @@ SOLC = Package(
     "yqurS3wzC4LdEvmMobODXqprV4MYJcVtinuxgrp61ac8K2zz40vXA0eSAskSHPgv8dQo7Nux39i3QBsHx4pqyA==",
     ("soljson.js",),
 )
+AAVE_V2 = Package(
+    "@aave/protocol-v2",
+    "1.0.1",
+    "MU3WiigW89DWDpCtvaw4rafih7RbADB45uUM/zqfnOD4g9JNUVfeT6MrjV4/DP/JPA2Iv5ySKSx+a1OfUES0Pg==",
+    (
+        "artifacts/contracts/protocol/",
+        "artifacts/contracts/misc/AaveOracle.sol/",
+        "artifacts/contracts/mocks/oracle/LendingRateOracle.sol/",
+    ),
+)
 AAVE_V3 = Package(
     "@aave/core-v3",
     "1.19.3",
@@ -65,6 +75,13 @@ MORPHO_BLUE = Package(
     "1.0.0",
     "MKtzYMRE65B1hVJYAPtml3ecHPY2e/SL3JRvM7XWjtbnWQX6U/C3beSdxr7v+rHaVJ0ri/dUPxvNfWtr0NZdGw==",
     ("src/Morpho.sol", "src/interfaces/", "src/libraries/"),
+)
+# Compound as it was on Ethereum in 2020, compiled for the tests of Set, which builds on it.
+COMPOUND_V2 = Package(
+    "@setprotocol/set-protocol-v2",
+    "0.1.16",
+    "84/rvT7b2k5SFaF5C/vh2SKV/DS4F+9i7E/5rkQBlU+XnNRnGjG/xROsbYYLkkMaz5YPQVDnDZI5tbZ+JsZYhg==",
+    ("external/abi/compound/",),
 )
 VENUS_CORE = Package(
     "@venusprotocol/venus-protocol",
@@ -91,7 +108,9 @@ VENUS_ISOLATED = Package(
         "artifacts/hardhat-deploy/solc_0.8/openzeppelin/proxy/ERC1967/ERC1967Proxy.sol/",
     ),
 )
-ALL = (ANVIL, SOLC, AAVE_V3, MORPHO_BLUE, VENUS_CORE, VENUS_ISOLATED)
+ALL = (
+    ANVIL, SOLC, AAVE_V2, AAVE_V3, COMPOUND_V2, MORPHO_BLUE, VENUS_CORE, VENUS_ISOLATED,
+)  # fmt: skip
 
 
 def folder(package: Package, cache: Path = CACHE) -> Path:

@@ -6,12 +6,22 @@ from pathlib import Path
 
 import msgspec
 
-from indexer.evm_model import Deployment
+from indexer.evm_model import NATIVE, Deployment
 from tests.devchain.anvil import Anvil
+from tests.devchain.compiler import dev
 from tests.devchain.contracts import Deployer
-from tests.devchain.priced_aave import PricedAave
+from tests.devchain.priced_aave import PricedV2, PricedV3
+from tests.devchain.priced_compound import (
+    CompoundInEther,
+    PricedCompoundV2,
+    PricedCore,
+    PricedIsolated,
+)
 from tests.devchain.priced_markets import Comet, Euler, PricedMorpho
-from tests.devchain.priced_venus import PricedCore, PricedIsolated
+
+# Ether where Ethereum has it, as no other token counts for Aave v2.
+# aave/protocol-v2:markets/aave/commons.ts, WETH
+WETH = "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2"
 
 
 class Priced:
@@ -20,12 +30,32 @@ class Priced:
     def __init__(self, node: Anvil) -> None:
         self.node = node
         self.deployer = Deployer(node)
-        self.aave = PricedAave(self.deployer)
+        ether = self.deployer.place(WETH, dev()["Token"], "Ether", 18)
+        self.aave = PricedV3(self.deployer, ether=ether)
         self._told = self.aave.deployments()
 
     def tell(self, deployments: Sequence[Deployment]) -> None:
         """The indexer is to know of these too."""
         self._told += deployments
+
+    def aave_v2(self) -> PricedV2:
+        """A market in ether."""
+        made = PricedV2(self.deployer, ether=self.aave.ether)
+        self.tell(made.deployments())
+        return made
+
+    def compound_v2(self) -> PricedCompoundV2:
+        """Compound, in which shares have begun to earn."""
+        made = PricedCompoundV2(self.deployer)
+        made.earn()
+        self.tell(made.deployments())
+        return made
+
+    def compound_in_ether(self) -> CompoundInEther:
+        """Compound as it was; the indexer knows the address."""
+        made = CompoundInEther(self.deployer, ether=self.deployer.at(NATIVE))
+        made.earn()
+        return made
 
     def core(self) -> PricedCore:
         """Venus' core pool, in which shares have begun to earn."""

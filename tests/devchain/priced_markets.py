@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from indexer.evm_model import Deployment, Leg, LendingLiquidation
-from tests.devchain.anvil import CHAIN, Receipt
+from tests.devchain.anvil import Receipt
 from tests.devchain.compiler import dev, stand_ins
 from tests.devchain.contracts import Contract, Deployer
 from tests.devchain.feeds import FEED_DECIMALS, Feed
@@ -27,7 +27,7 @@ def row(name: str, receipt: Receipt, event: str, emitter: str, **said: Any) -> L
     log = only(event, receipt, emitter)
     common: dict[str, Any] = {"market": emitter, "owner": None, "seized_is_shares": False}
     return LendingLiquidation(
-        venue=f"{name}.{CHAIN}", event_key=log.event_key, block_number=log.block_number,
+        venue=f"{name}.{log.chain}", event_key=log.event_key, block_number=log.block_number,
         block_hash=log.block_hash, tx_hash=log.tx_hash, log_index=log.log_index, emitter=emitter,
         kind="lending", decoder_version=VERSIONS[name], **common | said,
     )  # fmt: skip
@@ -84,7 +84,8 @@ class Comet:
 
     def deployments(self) -> list[Deployment]:
         """The market is a deployment of its own."""
-        return [Deployment(CHAIN, self.contract.address, "comet", "comet", self.since, "tests")]
+        chain, address = self.node.chain, self.contract.address
+        return [Deployment(chain, address, "comet", "comet", self.since, "tests")]
 
     def absorb(self, debt_raw: int, *seized_raw: int) -> list[LendingLiquidation]:
         """An account that owes so much is absorbed: a row, and one for the second collateral."""
@@ -163,7 +164,7 @@ class Euler:
     def deployments(self) -> list[Deployment]:
         """The factory, which vouches for the vaults, and the connector, which knows no owners."""
         return [
-            Deployment(CHAIN, contract.address, "euler_v2", role, self.since, "tests")
+            Deployment(self.node.chain, contract.address, "euler_v2", role, self.since, "tests")
             for role, contract in (("factory", self.factory), ("evc", self.connector))
         ]
 

@@ -7,12 +7,14 @@ import pytest
 import requests
 
 from indexer.evm_model import Deployment, Leg
-from tests.devchain.aave_v3 import TREASURY
+from tests.devchain.aave import TREASURY
 from tests.devchain.anvil import EPOCH, SECONDS_A_BLOCK, Reverted, RpcError, anvil
 from tests.devchain.lending import topic0
 from tests.devchain.network import Network
 
-PROTOCOLS = ("aave_v3", "morpho_blue", "venus_core", "venus_isolated")
+PROTOCOLS = (
+    "aave_v2", "aave_v3", "compound_v2", "morpho_blue", "venus_core", "venus_isolated",
+)  # fmt: skip
 each_protocol = pytest.mark.parametrize("name", PROTOCOLS)
 
 
@@ -46,8 +48,9 @@ def test_a_healing_hides_only_what_the_market_kept(devchain: Network) -> None:
     assert devchain.decoded(truth.tx_hash) == [known]
 
 
-def test_a_liquidator_who_takes_atokens_leaves_the_same_fee(devchain: Network) -> None:
-    aave = devchain.aave_v3
+@pytest.mark.parametrize("name", ["aave_v2", "aave_v3"])
+def test_a_liquidator_can_take_atokens(devchain: Network, name: str) -> None:
+    aave = devchain.aave[name]
     account = aave.open_position()
     aave.fall()
 
@@ -73,14 +76,16 @@ def test_one_account_can_be_liquidated_twice(devchain: Network) -> None:
 def test_the_comptrollers_teach_which_markets_are_theirs(devchain: Network) -> None:
     facts = devchain.facts()
     taught = {market: role for (_, fact, market), role in facts.items() if fact == "emitter"}
+    compound = devchain.compound_v2.comptroller.read("getAllMarkets")
     core = devchain.venus_core.comptroller.read("getAllMarkets")
     isolated = devchain.venus_isolated.comptroller.read("getAllMarkets")
 
     assert taught == {
+        **dict.fromkeys(compound, "compound_v2/market"),
         **dict.fromkeys(core, "venus_core/market"),
         **dict.fromkeys(isolated, "venus_isolated/market"),
     }
-    assert len(taught) == 4
+    assert len(taught) == 6
 
 
 # the liquidations
@@ -88,7 +93,14 @@ def test_the_comptrollers_teach_which_markets_are_theirs(devchain: Network) -> N
 
 @pytest.mark.parametrize(
     ("name", "topics"),
-    [("aave_v3", 4), ("morpho_blue", 4), ("venus_core", 1), ("venus_isolated", 4)],
+    [
+        ("aave_v2", 4),
+        ("aave_v3", 4),
+        ("compound_v2", 1),
+        ("morpho_blue", 4),
+        ("venus_core", 1),
+        ("venus_isolated", 4),
+    ],
 )
 def test_a_liquidation_is_exactly_one_log(devchain: Network, name: str, topics: int) -> None:
     protocol = devchain.protocols[name]
@@ -100,7 +112,7 @@ def test_a_liquidation_is_exactly_one_log(devchain: Network, name: str, topics: 
     assert (log.tx_hash, log.address, len(log.topics)) == (truth.tx_hash, truth.emitter, topics)
 
 
-@pytest.mark.parametrize("name", ["aave_v3", "morpho_blue", "venus_isolated"])
+@pytest.mark.parametrize("name", ["aave_v2", "aave_v3", "morpho_blue", "venus_isolated"])
 def test_an_account_is_healthy_until_the_price_falls(devchain: Network, name: str) -> None:
     protocol = devchain.protocols[name]
     attempt = protocol.attempt(protocol.open_position())
@@ -109,13 +121,14 @@ def test_an_account_is_healthy_until_the_price_falls(devchain: Network, name: st
         protocol.make(attempt)
 
 
-def test_the_core_pool_refuses_without_reverting(devchain: Network) -> None:
-    core = devchain.venus_core
-    attempt = core.attempt(core.open_position())
+@pytest.mark.parametrize("name", ["compound_v2", "venus_core"])
+def test_a_compound_market_refuses_without_reverting(devchain: Network, name: str) -> None:
+    pool = devchain.compound[name]
+    attempt = pool.attempt(pool.open_position())
 
     receipt = devchain.node.send(attempt.tx)
 
-    assert core.dollar.change(receipt.block_number, "balanceOf", attempt.liquidator) == 0
+    assert pool.dollar.change(receipt.block_number, "balanceOf", attempt.liquidator) == 0
     assert devchain.decoded(receipt.tx_hash) == []
 
 
@@ -134,13 +147,29 @@ def test_aaves_account_loses_what_liquidator_and_treasury_get(devchain: Network)
     assert aave.a_ether.read("balanceOf", TREASURY) == truth.protocol_fee_raw
 
 
-def test_the_core_pool_gives_the_liquidator_all_of_it(devchain: Network) -> None:
-    core = devchain.venus_core
-    truth = core.liquidate()
+def test_aave_v2_gives_the_liquidator_all_that_the_account_loses(devchain: Network) -> None:
+    aave = devchain.aave_v2
+    truth = aave.liquidate()
 
-    got = core.ether_market.change(truth.block_number, "balanceOf", truth.liquidator)
+    a_ether = aave.a_token(aave.ether)
+    lost = -a_ether.change(truth.block_number, "balanceOf", truth.account)
 
-    assert truth.seized == Leg(core.ether_market.address, got)
+    assert (truth.repaid, truth.seized, truth.protocol_fee_raw) == (
+        Leg(aave.dollar.address, 7_500 * 10**6),
+        Leg(aave.ether.address, lost),
+        None,
+    )
+    assert a_ether.read("balanceOf", TREASURY) == 0
+
+
+@pytest.mark.parametrize("name", ["compound_v2", "venus_core"])
+def test_a_compound_market_gives_the_liquidator_all_of_it(devchain: Network, name: str) -> None:
+    pool = devchain.compound[name]
+    truth = pool.liquidate()
+
+    got = pool.ether_market.change(truth.block_number, "balanceOf", truth.liquidator)
+
+    assert truth.seized == Leg(pool.ether_market.address, got)
 
 
 def test_an_isolated_market_keeps_a_part_of_it(devchain: Network) -> None:
@@ -263,9 +292,10 @@ def test_the_indexer_is_told_the_addresses_and_roles(devchain: Network, tmp_path
     listed = msgspec.json.decode(file.read_bytes(), type=list[dict[str, object]])
 
     assert [entry.pop("protocol") for entry in listed] == [
-        "aave_v3", "morpho_blue", "venus_core", "venus_isolated", "venus_isolated",
+        "aave_v2", "aave_v3", "compound_v2", "morpho_blue", "venus_core", "venus_isolated",
+        "venus_isolated",
     ]  # fmt: skip
     assert msgspec.convert(listed, list[Deployment]) == devchain.deployments()
     assert [at.role for at in devchain.deployments()] == [
-        "pool", "morpho", "comptroller", "pool_registry", "comptroller",
+        "pool", "pool", "comptroller", "morpho", "comptroller", "pool_registry", "comptroller",
     ]  # fmt: skip

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from indexer.evm_model import Leg, LendingLiquidation
+from indexer.evm_model import NATIVE, Leg, LendingLiquidation
 from indexer.store.database import Connection
 from tests.conftest import Command
-from tests.devchain.aave_v3 import Pair
+from tests.devchain.aave import Pair
 from tests.devchain.anvil import EPOCH, STATES_KEPT, Tx
 from tests.devchain.feeds import Together
 from tests.devchain.full_node import FullNode
 from tests.devchain.lending import Attempt
 from tests.devchain.priced import Priced
-from tests.devchain.priced_aave import ANSWERS, PricedAave
+from tests.devchain.priced_aave import PricedAave, PricedV2, PricedV3
 from tests.devchain.priced_markets import Usd
 from tests.devchain.worth import exact, worths
 from tests.processes import following, soon, stopped
@@ -35,12 +35,17 @@ def valued(priced: Priced, quick_indexer: Command, tmp_path: Path) -> Valued:
     def run(url: str = priced.node.url) -> None:
         priced.node.mine(2 * EPOCH)
         deployments = priced.write_deployments(tmp_path / "deployments.json")
-        env = {"RPC_ANVIL": url, "INDEXER_DEPLOYMENTS": str(deployments)}
-        for command in (("backfill", "anvil", "--from", 0, "--to", "1M"), ("value", "anvil")):
+        chain = priced.node.chain
+        env = {f"RPC_{chain.upper()}": url, "INDEXER_DEPLOYMENTS": str(deployments)}
+        for command in (("backfill", chain, "--from", 0, "--to", "1M"), ("value", chain)):
             done = quick_indexer(*command, **env)
             assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
 
     return run
+
+
+# where one known token is ether, in which Aave v2 counts
+on_ethereum = pytest.mark.parametrize("priced", ["ethereum"], indirect=True)
 
 
 def in_order(found: Iterable[Sequence[Any]]) -> list[Row]:
@@ -62,7 +67,7 @@ def origins(connection: Connection, venue: str) -> list[Row]:
     return values(
         connection,
         "SELECT DISTINCT basis, price_source, quality, trust FROM liq.valuations"
-        f" WHERE venue = '{venue}.anvil'",
+        f" WHERE venue LIKE '{venue}.%'",
     )
 
 
@@ -77,13 +82,73 @@ def all_by(source: str, quality: str, trust: str, *bases: str) -> list[Row]:
 def test_aave_agrees_with_its_own_account_of_dollars(priced: Priced) -> None:
     """The test's own arithmetic against the pool's, into which a block's interest goes."""
     aave = priced.aave
-    made = aave.make_of(aave.pairs()[2])
+    made = aave.make_of(aave.pair_of_tokens)
     worth = {one.basis: one.usd for one in worths(made, aave.usd)}
 
     collateral, debt = aave.lost(made.account, made.block_number)
 
     assert float(worth["seized"] / Decimal(float(collateral))) == pytest.approx(1, rel=1e-6)
     assert float(worth["repaid"] / Decimal(float(debt))) == pytest.approx(1, rel=1e-6)
+
+
+def test_aave_v2_agrees_with_its_own_account_of_ether(priced: Priced) -> None:
+    aave = priced.aave_v2()
+    made = aave.make_of(aave.pair_of_tokens)
+    worth = {one.basis: one.usd for one in worths(made, aave.quoted)}
+
+    collateral, debt = aave.lost(made.account, made.block_number)
+
+    assert float(worth["seized"] / Decimal(float(collateral))) == pytest.approx(1, rel=1e-6)
+    assert float(worth["repaid"] / Decimal(float(debt))) == pytest.approx(1, rel=1e-6)
+
+
+@on_ethereum
+def test_aave_v2_values_are_its_oracles_in_ether_for_0_6_8_18_and_27_decimals(
+    priced: Priced, connection: Connection, valued: Valued
+) -> None:
+    aave = priced.aave_v2()
+    usd = aave.usd_by(priced.aave.usd)
+    truth = [aave.make_of(pair) for pair in aave.pairs()]
+    of_ether = aave.liquidate()
+    expected = [one for row in (*truth, of_ether) for one in worths(row, usd)]
+
+    valued()
+
+    assert len(expected) == 4 * len([*aave.pairs(), aave.pair])
+    assert values(connection, VALUES) == in_order(expected)
+    assert origins(connection, "aave_v2") == all_by(
+        "oracle", "B", "governed", *{one.basis for one in expected}
+    )
+
+
+@on_ethereum
+@pytest.mark.parametrize("takes_atokens", [False, True], ids=["underlying", "aTokens"])
+def test_aave_v2_collateral_has_the_same_value_in_either_form(
+    priced: Priced, connection: Connection, valued: Valued, takes_atokens: bool
+) -> None:
+    aave = priced.aave_v2()
+    account = aave.open_position()
+    aave.fall()
+    made = aave.make(aave.attempt(account, takes_atokens=takes_atokens))
+    expected = worths(made, aave.usd_by(priced.aave.usd))
+
+    valued()
+
+    assert values(connection, VALUES) == in_order(expected)
+
+
+def test_an_oracle_in_ether_of_a_chain_whose_ether_we_do_not_know_prices_nothing(
+    priced: Priced, connection: Connection, valued: Valued
+) -> None:
+    aave = priced.aave_v2()
+    aave.make_of(aave.pair_of_tokens)
+
+    valued()
+
+    assert values(connection, VALUES) == []
+    assert values(connection, "SELECT DISTINCT reason FROM liq.unvalued") == [
+        ("the unit of the oracle is unknown",)
+    ]
 
 
 def test_aave_values_are_its_oracles_for_0_6_8_18_and_27_decimals(
@@ -95,11 +160,45 @@ def test_aave_values_are_its_oracles_for_0_6_8_18_and_27_decimals(
 
     valued()
 
-    assert len(expected) == 4 * len(ANSWERS)
+    assert len(expected) == 4 * len(aave.answers)
     assert values(connection, VALUES) == in_order(expected)
     assert origins(connection, "aave_v3") == all_by(
         "oracle", "A", "governed", *{one.basis for one in expected}
     )
+
+
+def test_compound_v2_values_are_its_oracles_with_6_and_8_decimals(
+    priced: Priced, connection: Connection, valued: Valued
+) -> None:
+    compound = priced.compound_v2()
+    expected = worths(compound.liquidate(), compound.usd)
+
+    valued()
+
+    assert values(connection, VALUES) == in_order(expected)
+    assert origins(connection, "compound_v2") == [
+        ("repaid", "oracle", "A", "governed"),
+        ("seized", "oracle", "A-", "governed"),  # its shares earn in the block itself
+    ]
+
+
+@on_ethereum
+def test_compound_v2_values_are_its_oracles_when_it_counted_in_ether(
+    priced: Priced, connection: Connection, valued: Valued
+) -> None:
+    compound = priced.compound_in_ether()
+    usd = compound.usd_by(priced.aave.usd, priced.aave.ether.address)
+    truth = [compound.liquidate(), compound.liquidate_a_debt_in_ether()]
+    expected = [one for row in truth for one in worths(row, usd)]
+
+    valued()
+
+    assert [row.repaid and row.repaid.asset for row in truth] == [compound.dollar.address, NATIVE]
+    assert values(connection, VALUES) == in_order(expected)
+    assert {row[1:3] for row in origins(connection, "compound_v2")} == {
+        ("oracle", "B"),
+        ("oracle", "B-"),
+    }
 
 
 def test_venus_core_values_are_its_oracles_with_0_and_27_decimals(
@@ -280,10 +379,12 @@ def liquidated(
     own: Sequence[int],
     after: Sequence[int],
     then: Sequence[Tx] = (),
+    *,
+    first: Sequence[Tx] = (),
 ) -> LendingLiquidation:
     """The liquidation of a new account, see `liquidate`."""
     account, liquidator = aave.open_of(aave.pair), Together(aave.deployer)
-    return liquidate(aave, account, liquidator, before, own, after, then)
+    return liquidate(aave, account, liquidator, before, own, after, then, first=first)
 
 
 def liquidate(
@@ -294,11 +395,13 @@ def liquidate(
     own: Sequence[int],
     after: Sequence[int],
     then: Sequence[Tx] = (),
+    *,
+    first: Sequence[Tx] = (),
 ) -> LendingLiquidation:
-    """One block: answers of the collateral's feed, a transaction with answers and then the
-    liquidation, further answers, and whatever else."""
+    """One block: whatever comes first, answers of the moving feed, a transaction with answers and
+    then the liquidation, further answers, and whatever else."""
     pair, deployer = aave.pair, aave.deployer
-    feed = aave.feeds[pair.collateral.address].aggregator
+    feed = aave.moving.aggregator
     money = aave.loan_of(pair.debt)
     deployer.send(pair.debt, "mint", liquidator.address, money)
 
@@ -312,11 +415,12 @@ def liquidate(
             (aave.pool, *aave.liquidation(account, pair)),
         ]
     )
-    receipts = aave.node.send_together(*answers(before), tx, *answers(after), *then)
-    return aave.truth(Attempt(account, liquidator.address, tx), receipts[len(before)], pair)
+    earlier = (*first, *answers(before))
+    receipts = aave.node.send_together(*earlier, tx, *answers(after), *then)
+    return aave.truth(Attempt(account, liquidator.address, tx), receipts[len(earlier)], pair)
 
 
-def at_the_log(aave: PricedAave, block_number: int) -> Usd:
+def at_the_log(aave: PricedV3, block_number: int) -> Usd:
     """Ether at AT, the dollar as its feed says all along."""
     dollar = aave.usd(aave.dollar.address, block_number)
     ether = Fraction(AT, 10**8 * 10**18)
@@ -371,6 +475,49 @@ def test_a_feed_that_changes_after_the_liquidation_does_not_change_its_value(
     )
 
 
+OF_ETHER = 571_428_571_428_573  # wei for a dollar; the feed said 0.0005 ether before
+
+
+def through_ether(aave: PricedV2, ether: int) -> Usd:
+    """A dollar at OF_ETHER, and ether at an answer of the feed that others read."""
+    of_ether = Fraction(ether, 10**8 * 10**18)
+    usd = {
+        aave.ether.address: of_ether,
+        aave.dollar.address: of_ether * OF_ETHER / 10**aave.dollar_decimals,
+    }
+    return lambda asset, at: usd[asset]
+
+
+@on_ethereum
+@pytest.mark.parametrize(
+    ("first", "then", "ether"),
+    [
+        pytest.param([], [LATER], 2_000_00004321, id="ether changes after it"),
+        pytest.param([AT], [], AT, id="ether changes before it"),
+        pytest.param([AT], [LATER], AT, id="ether changes on both sides"),
+    ],
+)
+def test_two_feeds_that_change_in_the_block_are_both_read_at_the_log(
+    priced: Priced,
+    connection: Connection,
+    valued: Valued,
+    first: list[int],
+    then: list[int],
+    ether: int,
+) -> None:
+    aave, feed, owner = priced.aave_v2(), priced.aave.moving.aggregator, priced.deployer.address
+    made = liquidated(
+        aave, [], [OF_ETHER], [OF_ETHER * 2],
+        [feed.tx(owner, "report", answer) for answer in then],
+        first=[feed.tx(owner, "report", answer) for answer in first],
+    )  # fmt: skip
+
+    valued()
+
+    assert values(connection, VALUES) == in_order(worths(made, through_ether(aave, ether)))
+    assert {row[1:3] for row in origins(connection, "aave_v2")} == {("oracle", "B")}
+
+
 # as it happens
 
 
@@ -410,6 +557,21 @@ def test_without_old_state_the_feeds_own_logs_tell_the_same(
     assert origins(connection, "aave_v3") == all_by(
         "feed_log", "B", "governed", *{one.basis for one in expected}
     )
+
+
+@on_ethereum
+def test_without_old_state_the_logs_of_two_feeds_tell_the_same(
+    priced: Priced, connection: Connection, valued: Valued
+) -> None:
+    aave = priced.aave_v2()
+    priced.aave.moving.report(AT)
+    made = liquidated(aave, [], [OF_ETHER], [OF_ETHER * 2])
+    priced.node.mine(2 * STATES_KEPT)
+
+    valued()
+
+    assert values(connection, VALUES) == in_order(worths(made, through_ether(aave, AT)))
+    assert {row[1:3] for row in origins(connection, "aave_v2")} == {("feed_log", "B")}
 
 
 def test_a_feed_whose_aggregator_was_replaced_since_is_still_read(

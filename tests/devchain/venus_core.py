@@ -3,20 +3,18 @@
 The comptroller is a Unitroller in front of a diamond. There is no Liquidator contract here.
 """
 
-from indexer.evm_model import Leg, LendingLiquidation
-from tests.devchain.anvil import Receipt
 from tests.devchain.compiler import dev
-from tests.devchain.contracts import Code, Contract, artifact
-from tests.devchain.lending import UNLIMITED, WAD, Attempt, only
-from tests.devchain.packages import VENUS_CORE, folder
-from tests.devchain.venus import (
+from tests.devchain.compound import (
     BLOCKS_A_YEAR,
     CLOSE_FACTOR,
     FACTOR,
     INCENTIVE,
     RATE_A_YEAR,
-    Venus,
+    Compound,
 )
+from tests.devchain.contracts import Code, Contract, artifact
+from tests.devchain.lending import UNLIMITED, WAD
+from tests.devchain.packages import VENUS_CORE, folder
 
 FACETS = ("MarketFacet", "PolicyFacet", "RewardFacet", "SetterFacet", "FlashLoanFacet")
 ADD = 0  # what to do with a facet's functions
@@ -27,7 +25,7 @@ def _code(name: str) -> Code:
     return artifact(folder(VENUS_CORE), f"{name}.sol/{name}")
 
 
-class VenusCore(Venus):
+class VenusCore(Compound):
     """One pool with two markets."""
 
     name = "venus_core"
@@ -87,19 +85,3 @@ class VenusCore(Venus):
             ("setLiquidationIncentive", market.address, INCENTIVE),
         ):
             self.deployer.send(self.comptroller, setting, *values)
-
-    def roles(self) -> dict[str, str]:
-        """The comptroller lists the markets."""
-        return {self.comptroller.address: "comptroller"}
-
-    def truth(self, attempt: Attempt, receipt: Receipt) -> LendingLiquidation:
-        """All shares that the account lost are the liquidator's."""
-        at, market = receipt.block_number, self.ether_market
-        paid = -self.dollar.change(at, "balanceOf", attempt.liquidator)
-        return self.row(
-            attempt,
-            only(self.event, receipt, self.dollar_market.address),
-            repaid=Leg(self.dollar.address, paid),
-            seized=Leg(market.address, -market.change(at, "balanceOf", attempt.account)),
-            seized_is_shares=True,
-        )

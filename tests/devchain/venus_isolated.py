@@ -8,18 +8,18 @@ from typing import Any
 from indexer.evm_model import Leg, LendingLiquidation
 from tests.devchain.anvil import Receipt
 from tests.devchain.compiler import dev
-from tests.devchain.contracts import Code, Contract, artifact
-from tests.devchain.lending import UNLIMITED, WAD, Attempt, only
-from tests.devchain.packages import VENUS_ISOLATED, folder
-from tests.devchain.venus import (
+from tests.devchain.compound import (
     BLOCKS_A_YEAR,
     CLOSE_FACTOR,
     FACTOR,
     INCENTIVE,
     RATE_A_YEAR,
     RESERVE_FACTOR,
-    Venus,
+    Compound,
 )
+from tests.devchain.contracts import Code, Contract, artifact
+from tests.devchain.lending import UNLIMITED, WAD, Attempt, only
+from tests.devchain.packages import VENUS_ISOLATED, folder
 
 MOST_LOOPS = 100
 LEAST_COLLATERAL = 100 * WAD  # dollars; accounts with less are healed or liquidated as a whole
@@ -31,7 +31,7 @@ def _code(name: str) -> Code:
     return artifact(folder(VENUS_ISOLATED) / "artifacts", f"{name}.sol/{name}")
 
 
-class VenusIsolated(Venus):
+class VenusIsolated(Compound):
     """One pool of the registry with two markets."""
 
     name = "venus_isolated"

@@ -1,11 +1,11 @@
-"""What Venus' core pool and its isolated pools have in common: Compound's markets of shares."""
+"""What Compound v2 and both kinds of Venus' pools have in common: markets of shares."""
 
 from abc import abstractmethod
 
-from indexer.evm_model import Fact
-from tests.devchain.anvil import CHAIN
+from indexer.evm_model import Fact, Leg, LendingLiquidation
+from tests.devchain.anvil import Receipt
 from tests.devchain.contracts import Contract
-from tests.devchain.lending import WAD, Attempt, Lending
+from tests.devchain.lending import WAD, Attempt, Lending, only
 
 BLOCKS_A_YEAR = 10_512_000
 RATE_A_YEAR = 2 * WAD // 100
@@ -15,7 +15,7 @@ CLOSE_FACTOR = 50 * WAD // 100
 RESERVE_FACTOR = 10 * WAD // 100
 
 
-class Venus(Lending):
+class Compound(Lending):
     """Two markets; nobody borrows ether, so that its shares are worth what they were at first."""
 
     event = "LiquidateBorrow(address,address,uint256,address,uint256)"
@@ -31,10 +31,19 @@ class Venus(Lending):
     def deploy(self) -> None:
         """Set the three contracts."""
 
+    @property
+    def oracle(self) -> Contract:
+        """Whom the comptroller asks."""
+        return self.prices
+
+    def roles(self) -> dict[str, str]:
+        """The comptroller lists the markets."""
+        return {self.comptroller.address: "comptroller"}
+
     def facts(self) -> list[Fact]:
         """The token behind each market."""
         return [
-            Fact(CHAIN, "underlying", market.address, market.read("underlying"))
+            Fact(self.node.chain, "underlying", market.address, market.read("underlying"))
             for market in (self.ether_market, self.dollar_market)
         ]
 
@@ -66,3 +75,15 @@ class Venus(Lending):
         arguments = (account, self.repaid_raw, self.ether_market.address)
         tx = self.dollar_market.tx(liquidator, "liquidateBorrow", *arguments)
         return Attempt(account, liquidator, tx)
+
+    def truth(self, attempt: Attempt, receipt: Receipt) -> LendingLiquidation:
+        """All shares that the account lost are the liquidator's."""
+        at, market = receipt.block_number, self.ether_market
+        paid = -self.dollar.change(at, "balanceOf", attempt.liquidator)
+        return self.row(
+            attempt,
+            only(self.event, receipt, self.dollar_market.address),
+            repaid=Leg(self.dollar.address, paid),
+            seized=Leg(market.address, -market.change(at, "balanceOf", attempt.account)),
+            seized_is_shares=True,
+        )
