@@ -2,7 +2,7 @@
 the file or in front of the asset, `chain`. `usd` is of one whole token.
 
 A time is ISO 8601 with its zone, or whole seconds since 1970. Dollars are decimal: text in a CSV
-file, text or a decimal column in Parquet. Whether a chain and a token are known is not asked here.
+file, text or a decimal column in Parquet. Whether there is such a chain or token is not asked here.
 """
 
 import csv

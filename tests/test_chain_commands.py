@@ -3,7 +3,7 @@
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +12,14 @@ from eth_abi.abi import encode
 from indexer.cli.console import Height
 from indexer.store.database import Connection
 from tests.chain_model.chain import Config, ModelChain
+from tests.chain_model.events import Row
 from tests.chain_model.node import Calls, Limits, Node, comet_of
 from tests.chain_model.serve import RpcError
 from tests.conftest import Command
 from tests.ledger_rows import rows
 from tests.processes import following, soon, stopped
 
+LOOKED_AT = "SELECT count(DISTINCT (venue, event_key, account)) FROM ledger.unvalued"
 CANARY = "c4n4ry0f4k3yth4tmustn0tl34k"
 VENUES = ("aave_v2.ethereum", "morpho_blue.ethereum", "comet.ethereum")
 
@@ -48,6 +50,16 @@ def bounds(chain: ModelChain) -> tuple[str, str, str, str]:
     return "--from", str(blocks[0].number), "--to", str(chain.finalized + 1)
 
 
+def wanted_prices(found: Iterable[Row]) -> int:
+    """How many prices rows want: one for each token of a market in a block."""
+    return len({
+        (row.venue, row.market, row.block_number, asset)
+        for row in found
+        for asset in (row.repaid_asset, row.seized_asset)
+        if asset
+    })  # fmt: skip
+
+
 def only_line(text: str) -> str:
     """The one line of a message."""
     (line,) = text.splitlines()
@@ -64,12 +76,15 @@ def test_a_backfill_says_what_it_wrote_and_again_writes_nothing(
     again = quick_indexer(*arguments, RPC_ETHEREUM=node.url)
 
     blocks = chain.finalized + 1 - chain.branch.blocks[0].number
-    assert (first.returncode, first.stderr) == (0, "")
+    assert (first.returncode, only_line(first.stderr)) == (
+        0, f"ethereum: 0 new prices, {wanted_prices(truth.rows)} asked in vain",
+    )  # fmt: skip
     assert first.stdout == (
         f"ethereum: {blocks} new blocks, {len(truth.rows)} liquidations, 0 undecoded,"
         f" {len(truth.strangers)} quarantined\n"
     )
     assert "ethereum: 0 new blocks, 0 liquidations" in again.stdout
+    assert again.stderr == ""
     assert rows(connection, "SELECT count(*) FROM liq.lending_liquidations") == [(len(truth.rows),)]
 
 
@@ -92,7 +107,7 @@ def test_blocks_that_are_not_final_are_left_to_follow(
         "backfill", VENUES[0], "--from", first, "--to", last, RPC_ETHEREUM=node.url
     )
 
-    assert (done.returncode, only_line(done.stderr)) == (
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
         0, f"ethereum: 8 blocks up to {last:,} are not final yet: indexer follow ethereum",
     )  # fmt: skip
 
@@ -166,6 +181,25 @@ def test_redecode_makes_a_row_of_what_a_new_deployment_explains(
     ) == [(0,), (0,)]
     assert strangers > 0
     assert f"{strangers * 2} rows changed" in done.stdout
+    assert rows(connection, f"{LOOKED_AT} WHERE reason = 'no price was asked for yet'") == [
+        (strangers,)
+    ]
+
+
+def test_what_a_check_adds_is_valued(
+    chain: ModelChain, node: Node, quick_indexer: Command, connection: Connection
+) -> None:
+    node.faults.script[:] = ["empty_logs"]
+    quick_indexer("backfill", VENUES[0], *bounds(chain), RPC_ETHEREUM=node.url)
+    assert rows(connection, "SELECT count(*) FROM liq.lending_liquidations") == [(0,)]
+
+    done = quick_indexer("check", VENUES[0], RPC_ETHEREUM=node.url)
+
+    added = [row for row in chain.truth(to=chain.finalized).rows if row.venue == VENUES[0]]
+    assert (done.returncode, only_line(done.stderr)) == (
+        0, f"ethereum: 0 new prices, {wanted_prices(added)} asked in vain",
+    )  # fmt: skip
+    assert rows(connection, LOOKED_AT) == [(len(added),)]
 
 
 BAD = {
@@ -362,6 +396,21 @@ def test_what_waits_for_a_receipt_is_settled_by_a_node_that_has_it(
         "SELECT count(*) FROM liq.undecoded UNION ALL"
         " SELECT count(*) FROM liq.lending_liquidations",
     ) == [(0,), (sum(row.venue == "comet.ethereum" for row in truth),)]
+
+
+def test_what_a_backfill_settles_of_another_venue_is_valued_too(
+    chain: ModelChain, node: Node, quick_indexer: Command, connection: Connection
+) -> None:
+    unsupported = ("eth_getBlockReceipts", "eth_getTransactionReceipt")
+    with Node(chain, limits=Limits(unsupported=unsupported), calls=comet_of(chain)) as poor:
+        quick_indexer("backfill", "comet.ethereum", *bounds(chain), RPC_ETHEREUM=poor.url)
+
+    quick_indexer("backfill", "aave_v2.ethereum", *bounds(chain), RPC_ETHEREUM=node.url)
+
+    truth = chain.truth(to=chain.finalized).rows
+    assert rows(connection, f"{LOOKED_AT} WHERE venue = 'comet.ethereum'") == [
+        (sum(row.venue == "comet.ethereum" for row in truth),)
+    ]
 
 
 HOSTILE = b"\x00\x1b[31mUSDC\x1b[0m\xe2\x80\xae<script>\xff\xed\xa0\x80"

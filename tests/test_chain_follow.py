@@ -1,7 +1,8 @@
 """The follower step by step: starts, pauses, reorgs, finality, holes, facts, checks, crashes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -251,6 +252,32 @@ def test_a_fact_that_arrives_later_settles_what_waited_for_it(
     assert differences(connection, chain) == {}
 
 
+def test_the_time_of_rows_that_were_settled_is_told(
+    connection: Connection, at: World, chain: ModelChain
+) -> None:
+    """As that of rows which are written, so that they are valued as soon."""
+    told: list[datetime] = []
+    node = at.nodes[0]
+    known, node.calls = node.calls, lambda to, data: "0x"
+    follower = Follower(connection, at.source, DECODER, VENUES, told.append)
+    catch_up(follower)
+    written = {row.block_number for row in rows(connection)}
+    assert told == times(chain, written)
+
+    told.clear()
+    node.calls = known
+    follower.look_again()
+
+    settled = {row.block_number for row in chain.truth().rows if row.method == "absorb"}
+    assert told == times(chain, {number for number in settled if number > chain.finalized}) != []
+
+
+def times(chain: ModelChain, numbers: Iterable[int]) -> list[datetime]:
+    """The times of some blocks, in order."""
+    blocks = [chain.branch.at(number) for number in sorted(numbers)]
+    return [datetime.fromtimestamp(block.time, UTC) for block in blocks if block]
+
+
 def test_what_was_learnt_from_blocks_that_were_not_written_is_forgotten(
     connection: Connection, chain: ModelChain
 ) -> None:
@@ -374,6 +401,20 @@ def test_a_check_takes_back_what_no_receipt_has(
     redecode.settle(connection, at.source, DECODER)
     assert differences(connection, chain) == {}
     assert checks(connection) == [("read_twice", 0, 1)]
+
+
+def test_the_time_of_rows_that_a_check_corrected_is_told(
+    connection: Connection, at: World, chain: ModelChain
+) -> None:
+    told: list[datetime] = []
+    follower = Follower(connection, at.source, DECODER, VENUES, told.append)
+    at.nodes[0].faults.script[:] = ["empty_logs"]
+    fill(connection, at)
+
+    follower.look_again()
+
+    first = min(row.block_number for row in chain.truth(to=chain.finalized).rows)
+    assert told == times(chain, [first])
 
 
 def test_a_check_of_blocks_that_are_not_final_finds_nothing_to_do(

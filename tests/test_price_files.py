@@ -16,6 +16,7 @@ WETH = "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2"
 OTHER = "0x" + 40 * "7"
 NOON = datetime(2025, 10, 10, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+CHAINS = ("base", "ethereum", "hyperliquid")
 
 
 def csv(folder: Path, *lines: str) -> Path:
@@ -183,7 +184,7 @@ def test_a_file_is_a_source_with_its_origin(known: Connection, tmp_path: Path) -
         "hyperliquid:USDE,1760097601,0.65",
     )
 
-    assert price_files.import_file(known, path, "mine", max_age=HOUR) == 2
+    assert price_files.import_file(known, path, "mine", chains=CHAINS, max_age=HOUR) == 2
 
     assert points(known) == [
         ("mine", "base", WETH, NOON, Decimal("4123.45")),
@@ -194,35 +195,55 @@ def test_a_file_is_a_source_with_its_origin(known: Connection, tmp_path: Path) -
     ).fetchall() == [("file:mine", str(path), 64, HOUR, 2)]
 
 
+def test_tokens_that_no_row_has_met_are_taken_and_named(known: Connection, tmp_path: Path) -> None:
+    path = csv(
+        tmp_path,
+        "asset,time,usd",
+        f"base:{WETH},1,1",
+        f"base:{OTHER},1,1",
+        f"base:{OTHER},2,1",
+        f"ethereum:{WETH},1,1",
+        "hyperliquid:USDH,1,1",
+    )
+
+    points = price_files.import_file(known, path, "mine", chains=CHAINS, max_age=HOUR)
+
+    unmet = [f"base:{OTHER}", f"ethereum:{WETH}", "hyperliquid:USDH"]
+    assert (points, price_files.unmet(known, "mine")) == (5, (4, unmet))
+
+
 def test_the_same_file_again_changes_nothing(known: Connection, tmp_path: Path) -> None:
     path = csv(tmp_path, "asset,time,usd", f"base:{WETH},1760097600,4123.45")
-    price_files.import_file(known, path, "mine", max_age=HOUR)
+    price_files.import_file(known, path, "mine", chains=CHAINS, max_age=HOUR)
     before = known.execute("SELECT * FROM ledger.price_file").fetchall()
 
-    assert price_files.import_file(known, path, "mine", max_age=HOUR) == 1
+    assert price_files.import_file(known, path, "mine", chains=CHAINS, max_age=HOUR) == 1
     assert known.execute("SELECT * FROM ledger.price_file").fetchall() == before
 
 
 def test_a_name_is_taken_unless_it_is_to_be_replaced(known: Connection, tmp_path: Path) -> None:
     first = csv(tmp_path, "asset,time,usd", f"base:{WETH},1760097600,1", f"base:{WETH},1,2")
-    price_files.import_file(known, first, "mine", max_age=HOUR)
+    price_files.import_file(known, first, "mine", chains=CHAINS, max_age=HOUR)
     second = csv(tmp_path, "asset,time,usd", f"base:{WETH},1760097600,3")
 
     with pytest.raises(ConfigError, match=r"mine was imported from .*prices.csv with other"):
-        price_files.import_file(known, second, "mine", max_age=HOUR)
+        price_files.import_file(known, second, "mine", chains=CHAINS, max_age=HOUR)
     assert len(points(known)) == 2
 
-    assert price_files.import_file(known, second, "mine", max_age=HOUR, replace=True) == 1
+    assert (
+        price_files.import_file(known, second, "mine", chains=CHAINS, max_age=HOUR, replace=True)
+        == 1
+    )
     assert points(known) == [("mine", "base", WETH, NOON, Decimal(3))]
 
 
 def test_a_bad_replacement_leaves_the_old_file(known: Connection, tmp_path: Path) -> None:
     path = csv(tmp_path, "asset,time,usd", f"base:{WETH},1760097600,1")
-    price_files.import_file(known, path, "mine", max_age=HOUR)
+    price_files.import_file(known, path, "mine", chains=CHAINS, max_age=HOUR)
     path = csv(tmp_path, "asset,time,usd", f"base:{WETH},1760097600,1", f"base:{WETH},1760097600,2")
 
     with pytest.raises(ConfigError):
-        price_files.import_file(known, path, "mine", max_age=HOUR, replace=True)
+        price_files.import_file(known, path, "mine", chains=CHAINS, max_age=HOUR, replace=True)
     assert points(known) == [("mine", "base", WETH, NOON, Decimal(1))]
 
 
@@ -238,11 +259,11 @@ def test_a_bad_replacement_leaves_the_old_file(known: Connection, tmp_path: Path
             "bad lines: 7: line 2: .*; line 6: '0' is no price above 0; and 2 more$",
         ),
         (
-            [f"base:{WETH},1,1", f"base:{OTHER},1,1", f"base:{OTHER},2,1"],
-            f"bad lines: 1: line 3: {OTHER} is no token that rows of base name$",
+            [f"base:{WETH},1,1", f"moon:{WETH},1,1", f"moon:{OTHER},2,1"],
+            "bad lines: 1: line 3: moon is no chain that we know$",
         ),
-        ([f"moon:{WETH},1,1"], f"line 2: {WETH} is no token that rows of moon name$"),
-        (["hyperliquid:USDX,1,1"], "line 2: USDX is no token that rows of hyperliquid name$"),
+        (["hyperliquid:USDX,1,1"], "line 2: USDX is no quote token of hyperliquid$"),
+        (["base:WETH,1,1"], "line 2: 'base:WETH' is no token of base$"),
         (
             [f"base:{WETH},1,1", f"base:{WETH},1,1.0", f"base:{WETH},1,1.01"],
             f"bad lines: 1: line 4: {WETH} has another price at that time than in line 2$",
@@ -254,7 +275,9 @@ def test_a_faulty_file_is_refused_whole(
     known: Connection, tmp_path: Path, lines: list[str], what: str
 ) -> None:
     with pytest.raises(ConfigError, match=what):
-        price_files.import_file(known, csv(tmp_path, "asset,time,usd", *lines), "m", max_age=HOUR)
+        price_files.import_file(
+            known, csv(tmp_path, "asset,time,usd", *lines), "m", chains=CHAINS, max_age=HOUR
+        )
     assert points(known) == []
     assert known.execute("SELECT * FROM ledger.price_file").fetchall() == []
 
@@ -266,4 +289,4 @@ def test_a_name_that_is_none_or_an_age_of_nothing_is_refused(
     path = csv(tmp_path, "asset,time,usd", f"base:{WETH},1,1")
 
     with pytest.raises(ConfigError, match="a name has small letters"):
-        price_files.import_file(known, path, name, max_age=max_age)
+        price_files.import_file(known, path, name, chains=CHAINS, max_age=max_age)

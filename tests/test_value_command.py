@@ -18,7 +18,7 @@ from tests.chain_model.node import Calls, Node, comet_of
 from tests.chain_model.serve import RpcError
 from tests.conftest import Command
 from tests.fake_chain import asked, says
-from tests.ledger_rows import rows
+from tests.ledger_rows import Rows, rows
 from tests.processes import following, soon, stopped
 
 VENUE = "aave_v2.ethereum"
@@ -65,11 +65,17 @@ def node(chain: ModelChain) -> Iterator[Node]:
 
 @pytest.fixture
 def backfilled(chain: ModelChain, node: Node, quick_indexer: Command) -> Node:
-    """All final blocks are indexed, and nothing is valued."""
-    first, end = chain.branch.blocks[0].number, chain.finalized + 1
-    done = quick_indexer("backfill", VENUE, "--from", first, "--to", end, RPC_ETHEREUM=node.url)
+    """All final blocks are indexed; no price is known, since nobody answered calls meanwhile."""
+    limits, node.limits = node.limits, node.limits._replace(unsupported=("eth_call",))
+    done = quick_indexer(*backfill(chain), RPC_ETHEREUM=node.url)
+    node.limits = limits
     assert done.returncode == 0, done.stderr
     return node
+
+
+def backfill(chain: ModelChain, venue: str = VENUE) -> tuple[object, ...]:
+    """The command for all final blocks."""
+    return "backfill", venue, "--from", chain.branch.blocks[0].number, "--to", chain.finalized + 1
 
 
 def legs(chain: ModelChain) -> tuple[int, int]:
@@ -99,6 +105,51 @@ def test_value_fetches_values_and_counts_what_it_could_not(
     assert rows(
         connection, "SELECT DISTINCT usd, quality, source, log_index FROM ledger.price"
     ) == [(Decimal("0.000002"), "A", "oracle", -1)]
+
+
+def test_a_backfill_leaves_its_rows_valued(
+    chain: ModelChain, node: Node, quick_indexer: Command, connection: Connection
+) -> None:
+    told, silent = legs(chain)
+
+    done = quick_indexer(*backfill(chain), RPC_ETHEREUM=node.url)
+    before = rows(connection, "SELECT * FROM ledger.valuation")
+    value = quick_indexer("value", VENUE, RPC_ETHEREUM=node.url)
+
+    said = f"ethereum: {told} new prices, {silent} asked in vain\n"
+    assert (done.returncode, done.stderr, value.stderr) == (0, said, "")
+    assert rows(connection, "SELECT * FROM ledger.valuation") == before != []
+
+
+def test_a_backfill_again_values_what_nobody_could_price_before(
+    chain: ModelChain, backfilled: Node, quick_indexer: Command, connection: Connection
+) -> None:
+    waiting = rows(connection, "SELECT DISTINCT reason FROM ledger.unvalued")
+    told, silent = legs(chain)
+
+    again = quick_indexer(*backfill(chain), RPC_ETHEREUM=backfilled.url)
+
+    assert waiting == [("no price was asked for yet",)]
+    assert (again.returncode, again.stderr) == (
+        0, f"ethereum: {told} new prices, {silent} asked in vain\n",
+    )  # fmt: skip
+    assert "0 new blocks, 0 liquidations" in again.stdout
+
+
+def test_a_price_that_fails_is_no_fault_of_a_backfill(
+    chain: ModelChain, node: Node, quick_indexer: Command, connection: Connection
+) -> None:
+    node.limits = node.limits._replace(unsupported=("eth_call",))
+
+    done = quick_indexer(*backfill(chain), RPC_ETHEREUM=node.url)
+
+    (said,) = done.stderr.splitlines()
+    assert (done.returncode, said.partition(": ethereum")[0]) == (0, "ethereum: prices are missing")
+    assert said.endswith("; ask again with indexer value ethereum")
+    truth = chain.truth(to=chain.finalized).rows
+    assert rows(connection, "SELECT count(*) FROM liq.lending_liquidations") == [
+        (sum(row.venue == VENUE for row in truth),)
+    ]
 
 
 def test_again_changes_nothing_and_asks_nobody(backfilled: Node, quick_indexer: Command) -> None:
@@ -196,7 +247,9 @@ def test_a_price_file_is_imported_and_listed(usdc: Path, quick_indexer: Command)
     imported = quick_indexer(*IMPORT, "--max-age", "5m")
     listed = quick_indexer("prices", "list")
 
-    assert (imported.returncode, imported.stdout) == (0, "kaiko: 2 prices\n"), imported.stderr
+    assert (imported.returncode, imported.stdout, imported.stderr) == (
+        0, "kaiko: 2 prices\n", "1 of 1 assets are in no row yet: hyperliquid:USDC\n",
+    )  # fmt: skip
     assert [word in listed.stdout for word in ("kaiko", "2", "0:05:00", "prices.csv")] == [True] * 4
 
 
@@ -233,6 +286,32 @@ def test_a_follower_values_what_it_writes(
         stopped(process)
 
     assert rows(connection, "SELECT DISTINCT usd FROM ledger.price") == [(Decimal("0.000002"),)]
+
+
+def test_a_follower_values_what_it_settles_of_whatever_venue(
+    chain: ModelChain, node: Node, quick_indexer: Command, conninfo: str, connection: Connection,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    no_receipts = ("eth_getBlockReceipts", "eth_getTransactionReceipt")
+    limits, node.limits = node.limits, node.limits._replace(unsupported=no_receipts)
+    quick_indexer(*backfill(chain, "comet.ethereum"), RPC_ETHEREUM=node.url)
+    waiting = rows(connection, "SELECT * FROM liq.lending_liquidations")
+    node.limits = limits
+    settled = sum(row.venue == "comet.ethereum" for row in chain.truth(to=chain.finalized).rows)
+
+    def valued() -> Rows:
+        return rows(
+            connection, "SELECT count(DISTINCT (event_key, account)) FROM ledger.unvalued"
+                        " WHERE venue = 'comet.ethereum'",
+        )  # fmt: skip
+
+    with following(
+        conninfo, tmp_path, VENUE, "--check-every", "1s", RPC_ETHEREUM=node.url
+    ) as process:
+        soon(lambda: valued() == [(settled,)])
+        stopped(process)
+
+    assert (waiting, settled > 0) == ([], True)
 
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)

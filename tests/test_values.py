@@ -1,6 +1,7 @@
 """What liquidations were worth, from rows and prices that stand in the database."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 import pytest
 
 from indexer.evm_model import BlockRef, Bonus, Position
-from indexer.store import chain_coverage, values
+from indexer.store import chain_coverage, database, values
 from indexer.store.database import Connection
 from indexer.store.lending_values import Terms
 from tests.ledger_rows import Rows, rows
+from tests.processes import soon
 
 Made = Callable[..., str]
+Beside = Callable[[Callable[[Connection], object]], Future[object]]
 
 T0 = datetime(2025, 10, 10, 21, tzinfo=UTC)
 VENUE = "aave_v3.ethereum"
@@ -456,6 +459,41 @@ def test_a_file_is_not_trusted_in_a_permissionless_market(
     assert usd(connection, key, "file:mine") == {"repaid": 4000}
 
 
+def test_a_file_may_come_before_the_rows_that_it_is_for(
+    connection: Connection, lending: Made
+) -> None:
+    import_points(connection, ("ethereum", USDC, T0, "0.5"))
+    assert values.value(connection) == {}
+    key = lending(1)
+    of_file = f"{REASONS} WHERE price_source = 'file:mine'"
+
+    values.value(connection)
+    assert rows(connection, of_file) == [
+        (key, "repaid", "file:mine", "the decimals of the token are unknown")
+    ]
+
+    decimals(connection, **{USDC: 6})
+    values.value(connection)
+    assert rows(connection, of_file) == []
+    assert usd(connection, key, "file:mine") == {"repaid": 2000}
+
+
+def test_what_the_chain_could_not_price_stays_counted_where_a_file_does(
+    connection: Connection, lending: Made
+) -> None:
+    key = lending(1)
+    decimals(connection, **{USDC: 6, WETH: 18})
+    import_points(connection, ("ethereum", USDC, T0, "1"), ("ethereum", WETH, T0, "4000"))
+
+    values.value(connection, terms=AAVE)
+
+    bases = ["bonus", "repaid", "seized", "seized_net"]
+    assert sorted(usd(connection, key, "file:mine")) == bases
+    assert rows(connection, REASONS) == [
+        (key, basis, "oracle", "no price was asked for yet") for basis in bases
+    ]
+
+
 # -- passes --------------------------------------------------------------------------------------
 
 
@@ -625,6 +663,72 @@ def test_a_reorg_takes_values_and_prices_of_its_blocks_back(
                 " ledger.orphan_lending_liquidation USING (reorg_id)") == [(gone,)]  # fmt: skip
     assert rows(connection, "SELECT DISTINCT block_number FROM ledger.price") == [(101,)]
     assert rows(connection, "SELECT * FROM ledger.no_price") == []
+
+
+@pytest.fixture
+def beside(connection: Connection, conninfo: str) -> Iterator[Beside]:
+    """Begins something on a second connection: it is done then, or waits for the first."""
+    with database.connect(conninfo) as other, ThreadPoolExecutor(1) as thread:
+
+        def begin(work: Callable[[Connection], object]) -> Future[object]:
+            doing = thread.submit(work, other)
+            waits = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
+            pid = (other.info.backend_pid,)
+            soon(lambda: doing.done() or connection.execute(waits, pid).fetchone() == (True,))
+            return doing
+
+        yield begin
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM ledger.lending_liquidation",
+        "UPDATE ledger.lending_liquidation SET seized_raw = 1",
+    ],
+)
+def test_a_row_that_goes_during_a_pass_takes_its_value_along(
+    connection: Connection, lending: Made, price: Callable[..., None], beside: Beside, change: str
+) -> None:
+    lending(1, seized_raw=10**19, bad_debt_asset=WBTC, bad_debt_raw=0)
+    prices_of(price)
+
+    with connection.transaction():
+        counts = values.value(connection, terms=AAVE)
+        going = beside(lambda other: other.execute(change))
+    going.result()
+
+    assert (counts["valuation"], counts["unvalued"], counts["suspect"]) == (1, 1, 1)
+    assert everything(connection) == {"valuation": [], "unvalued": [], "suspect": []}
+
+
+def test_a_pass_that_begins_while_a_row_goes_finds_it_gone(
+    connection: Connection, lending: Made, price: Callable[..., None], beside: Beside
+) -> None:
+    lending(1, seized_raw=10**19, bad_debt_asset=WBTC, bad_debt_raw=0)
+    prices_of(price)
+
+    with connection.transaction():
+        connection.execute("DELETE FROM ledger.lending_liquidation")
+        valuing = beside(lambda other: values.value(other, terms=AAVE))
+    valuing.result()
+
+    assert everything(connection) == {"valuation": [], "unvalued": [], "suspect": []}
+
+
+def test_a_pass_that_begins_while_a_row_changes_values_what_it_became(
+    connection: Connection, lending: Made, price: Callable[..., None], beside: Beside
+) -> None:
+    valued_with_suspicion(connection, lending, price)
+
+    with connection.transaction():
+        connection.execute("DELETE FROM ledger.lending_liquidation")
+        key = lending(1, repaid_raw=1_000_000_000)
+        valuing = beside(lambda other: values.value(other, terms=AAVE))
+    valuing.result()
+
+    found = rows(connection, "SELECT event_key, repaid_usd FROM ledger.valuation")
+    assert found == [(key, 1_000_000_000 * USDC_USD)]
 
 
 # -- suspects ------------------------------------------------------------------------------------

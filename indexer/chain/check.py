@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from indexer.chain.sync import Reader, Reading, append, seams
+from indexer.chain.values import Wrote, nobody
 from indexer.chain_step import Knowledge
 from indexer.decode import Decoder
 from indexer.errors import SourceFault
@@ -50,6 +51,7 @@ def check(
     block_to: int,
     *,
     told: Checked = lambda block: None,
+    wrote: Wrote = nobody,
 ) -> CheckTally:
     """Read what is covered of some blocks again, as far as it is final, `block_to` excluded."""
     high = min(block_to, source.finalized() + 1)
@@ -68,7 +70,7 @@ def check(
         at = piece.block_from
         while at < piece.block_to:
             reading = reader.range(at, piece.block_to, is_check=True)
-            _compare(connection, reader, reading, proofs, tally)
+            _compare(connection, reader, reading, proofs, tally, wrote)
             at = reading.found.block_to
             told(at)
     return tally
@@ -88,6 +90,7 @@ def _compare(
     reading: Reading,
     proofs: dict[str, str],
     tally: CheckTally,
+    wrote: Wrote,
 ) -> None:
     found = reading.found
     low, high = found.block_from, found.block_to
@@ -103,6 +106,8 @@ def _compare(
     tally.missing += difference.missing
     tally.untrue += difference.untrue
     _write(connection, reader, found, proofs, difference)
+    if difference.truth:
+        wrote(chain_rows.utc(difference.truth[0].found.first.time))
 
 
 def _stored(

@@ -6,7 +6,6 @@ blocks that were not written is forgotten.
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Protocol
 
 from psycopg import OperationalError
@@ -16,6 +15,7 @@ from indexer.chain.assets import Assets
 from indexer.chain.check import check
 from indexer.chain.redecode import settle
 from indexer.chain.sync import Reader, Reading, Written, write
+from indexer.chain.values import Wrote, nobody
 from indexer.chain_step import Knowledge
 from indexer.decode import Decoder
 from indexer.errors import ConfigError, Conflict, Fenced, FinalityViolated, SourceFault
@@ -33,14 +33,6 @@ TURN_SECONDS = 0.5
 COOL_SECONDS = 1.0
 MOST_COOL_SECONDS = 30.0
 FINALIZED_EVERY_SECONDS = 2.0  # the finalized height moves slowly; asking costs a request
-
-
-# Told after liquidations were written: the time of the oldest of them.
-Wrote = Callable[[datetime], None]
-
-
-def _nobody(since: datetime) -> None:
-    """Where nobody wants to know."""
 
 
 class Wake(Protocol):
@@ -61,7 +53,7 @@ class Follower:
         source: EvmSource,
         decoder: Decoder,
         venues: Sequence[str],
-        wrote: Wrote = _nobody,
+        wrote: Wrote = nobody,
     ) -> None:
         self._wrote = wrote
         self._source = source
@@ -135,12 +127,15 @@ class Follower:
     def look_again(self) -> list[str]:
         """Settle what waits for facts, and check the next blocks that became final; says what it
         found. Raises NoAnswer."""
-        changed = settle(self._connection, self._source, self._decoder)
+        changed = settle(self._connection, self._source, self._decoder, wrote=self._wrote)
         low = chain_coverage.checked_until(self._connection, self._chain)
         if low is None:
             low = max(self.position.finalized_block - CHECK_BLOCKS, 0)
         high = min(self.position.finalized_block + 1, self.position.next_block, low + CHECK_BLOCKS)
-        found = check(self._connection, self._source, self._decoder, self._venues, low, high)
+        found = check(
+            self._connection, self._source, self._decoder, self._venues, low, high,
+            wrote=self._wrote,
+        )  # fmt: skip
         self._remember()
         texts = [f"{changed} rows settled"] if changed else []
         if found.missing or found.untrue:
@@ -290,7 +285,7 @@ def follow(
     say: Callable[[str], None],
     wake: Watch,
     check_seconds: float = CHECK_EVERY_SECONDS,
-    wrote: Wrote = _nobody,
+    wrote: Wrote = nobody,
 ) -> None:
     """Follow a chain until told to stop; connections that break are made anew.
 

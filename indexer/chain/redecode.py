@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from indexer.chain.sync import Reader, rare_collections, stored_facts
+from indexer.chain.values import Wrote, nobody
 from indexer.chain_step import ChainStep, Knowledge
 from indexer.decode import Decoder
 from indexer.errors import SourceFault
@@ -31,6 +32,7 @@ def redecode(
     venues: Sequence[str],
     *,
     told: Redecoded = lambda logs, block: None,
+    wrote: Wrote = nobody,
 ) -> Counter[str]:
     """Derive the rows of some venues of one chain again, wherever they are covered."""
     chain = venues[0].rpartition(".")[2]
@@ -46,7 +48,7 @@ def redecode(
         while at < piece.block_to:
             high = chain_rows.blocks_with_logs(connection, chain, at, piece.block_to, LOGS_AT_ONCE)
             with rare_collections():
-                counts += _redecode(connection, known, chain, Piece(at, high, piece.venues))
+                counts += _redecode(connection, known, chain, Piece(at, high, piece.venues), wrote)
             told(counts["logs"], high)
             at = high
     for venue in venues:
@@ -55,7 +57,9 @@ def redecode(
     return counts
 
 
-def _redecode(connection: Connection, known: Knowledge, chain: str, piece: Piece) -> Counter[str]:
+def _redecode(
+    connection: Connection, known: Knowledge, chain: str, piece: Piece, wrote: Wrote
+) -> Counter[str]:
     low, high, venues = piece
     with connection.transaction():
         chain_coverage.lock(connection, chain)
@@ -86,21 +90,25 @@ def _redecode(connection: Connection, known: Knowledge, chain: str, piece: Piece
                 if raw.venue and venue_of[raw.log.event_key] is None
             ],
         )
+    if changed:
+        wrote(min(times.values()))
     return Counter(logs=len(logs), liquidations=len(derived.liquidations), changed=changed)
 
 
-def settle(connection: Connection, source: EvmSource, decoder: Decoder) -> int:
+def settle(
+    connection: Connection, source: EvmSource, decoder: Decoder, *, wrote: Wrote = nobody
+) -> int:
     """Ask once more for what undecoded events wait for; gives the number of rows that changed."""
     changed = 0
     for _ in range(_ROUNDS):
-        more = _settle(connection, source, decoder)
+        more = _settle(connection, source, decoder, wrote)
         changed += more
         if not more:
             break
     return changed
 
 
-def _settle(connection: Connection, source: EvmSource, decoder: Decoder) -> int:
+def _settle(connection: Connection, source: EvmSource, decoder: Decoder, wrote: Wrote) -> int:
     chain = source.profile.name
     waiting = chain_rows.waiting(connection, chain)
     if not waiting:
@@ -120,7 +128,8 @@ def _settle(connection: Connection, source: EvmSource, decoder: Decoder) -> int:
     )
     with connection.transaction():
         chain_rows.append_facts(connection, [(fact, since, None) for fact in facts])
-    return _redecode_blocks(connection, decoder, {one.block_number for one in waiting}, chain)
+    numbers = {one.block_number for one in waiting}
+    return _redecode_blocks(connection, decoder, numbers, chain, wrote)
 
 
 def _fetch_receipts(connection: Connection, source: EvmSource, waiting: Iterable[Waiting]) -> None:
@@ -141,12 +150,12 @@ def _fetch_receipts(connection: Connection, source: EvmSource, waiting: Iterable
 
 
 def _redecode_blocks(
-    connection: Connection, decoder: Decoder, numbers: Iterable[int], chain: str
+    connection: Connection, decoder: Decoder, numbers: Iterable[int], chain: str, wrote: Wrote
 ) -> int:
     changed = 0
     for number in sorted(numbers):
         venues = chain_coverage.venues_at(connection, chain, number)
         known = Knowledge(decoder, venues, chain_rows.facts(connection, chain))
         piece = Piece(number, number + 1, tuple(venues))
-        changed += _redecode(connection, known, chain, piece)["changed"]
+        changed += _redecode(connection, known, chain, piece, wrote)["changed"]
     return changed

@@ -15,6 +15,12 @@ COOL_SECONDS = 2.0
 MOST_COOL_SECONDS = 300.0
 
 Say = Callable[[str], None]
+# Told after liquidations were written or changed: the time of the oldest of them.
+Wrote = Callable[[datetime], None]
+
+
+def nobody(since: datetime) -> None:
+    """Where nobody wants to know."""
 
 
 def terms_of(decoder: Decoder) -> dict[str, Terms]:
@@ -48,7 +54,7 @@ class Valuer:
         self._thread.start()
 
     def wrote(self, since: datetime) -> None:
-        """Rows were written, the oldest of them of this time."""
+        """Rows were written or changed, the oldest of them of this time."""
         with self._changed:
             self._since = min(since, self._since or since)
             self._changed.notify()

@@ -10,9 +10,10 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from indexer import settings
+from indexer.chain.values import Valuer, terms_of
 from indexer.cli.console import err, fail, out, prepared, say, usage
 from indexer.decode import Decoder
-from indexer.errors import ConfigError, IndexerError
+from indexer.errors import ConfigError, IndexerError, SourceFault
 from indexer.settings import Settings
 from indexer.store import values
 from indexer.store.database import Connection, connect
@@ -20,7 +21,6 @@ from indexer.venues import evm
 
 if TYPE_CHECKING:
     from indexer.chain.follow import Watch
-    from indexer.chain.values import Valuer
     from indexer.sources.evm import EvmSource
 
 # What reaches web3 is imported where it is needed: that takes a second, and most commands do not.
@@ -82,7 +82,7 @@ def choose(names: Sequence[str]) -> Chosen:
     found: dict[str, list[str]] = {}
     for name in names:
         if name in chains:
-            found[name] = [venue for venue in known if venue.endswith(f".{name}")]
+            found[name] = _venues_of(name, decoder)
         elif name in known:
             venues = found.setdefault(chain_of(name), [])
             venues += [name] if name not in venues else []
@@ -94,6 +94,10 @@ def choose(names: Sequence[str]) -> Chosen:
 def chain_of(venue: str) -> str:
     """The chain of a venue."""
     return venue.rpartition(".")[2]
+
+
+def _venues_of(chain: str, decoder: Decoder) -> list[str]:
+    return [venue for venue in decoder.venues() if chain_of(venue) == chain]
 
 
 def _unknown(name: str, known: Sequence[str], chains: set[str]) -> str:
@@ -136,26 +140,72 @@ def _announcements(chosen: Settings, chain: str) -> Iterator["Watch"]:
 
 
 def backfill(connection: Connection, chosen: Chosen, first: int, end: int, budget: Budget) -> None:
-    """Index final blocks, the chains one after the other."""
+    """Index final blocks, the chains one after the other, and value what is stored from `first` on:
+    also what was written before a backfill was broken off."""
     from indexer.chain import redecode, sync
 
     decoder = chosen.decoder
     for chain, venues in chosen.venues.items():
-        with source_of(chosen.settings, chain, budget) as source, _progress(chain) as progress:
-            redecode.settle(connection, source, decoder)
-            tally = sync.backfill(
-                connection, source, decoder, venues, first, end, progress=progress
+        changed: list[datetime] = []
+        with source_of(chosen.settings, chain, budget) as source:
+            redecode.settle(connection, source, decoder, wrote=changed.append)
+            settled = min(changed, default=None)
+            _value(connection, source, decoder, _venues_of(chain, decoder), settled)
+            with _progress(chain) as progress:
+                tally = sync.backfill(
+                    connection, source, decoder, venues, first, end, progress=progress
+                )
+            counts = tally.counts
+            out.print(
+                f"{chain}: {counts['blocks']:,} new blocks,"
+                f" {counts['liquidations']:,} liquidations, {counts['undecoded']:,} undecoded,"
+                f" {counts['quarantined']:,} quarantined"
             )
-        counts = tally.counts
-        out.print(
-            f"{chain}: {counts['blocks']:,} new blocks, {counts['liquidations']:,} liquidations,"
-            f" {counts['undecoded']:,} undecoded, {counts['quarantined']:,} quarantined"
+            if tally.not_final:
+                say(
+                    f"{chain}: {tally.not_final:,} blocks up to {end:,} are not final yet:"
+                    f" indexer follow {chain}"
+                )
+            _value(connection, source, decoder, venues, values.first_at(connection, chain, first))
+
+
+def price(
+    connection: Connection,
+    source: "EvmSource",
+    decoder: Decoder,
+    venues: Sequence[str],
+    *,
+    again: bool = False,
+    since: datetime | None = None,
+) -> None:
+    """Ask for the prices that are missing and say how many came. Raises SourceFault."""
+    from indexer.chain import prices
+
+    counts = prices.fill(connection, source, decoder, venues, again=again, since=since)
+    if counts.total():
+        say(
+            f"{source.profile.name}: {counts['prices']:,} new prices,"
+            f" {counts['in_vain']:,} asked in vain"
         )
-        if tally.not_final:
-            say(
-                f"{chain}: {tally.not_final:,} blocks up to {end:,} are not final yet:"
-                f" indexer follow {chain}"
-            )
+
+
+def _value(
+    connection: Connection,
+    source: "EvmSource",
+    decoder: Decoder,
+    venues: Sequence[str],
+    since: datetime | None,
+) -> None:
+    """Ask for the prices that rows want and value them, from `since` on; nothing without. A price
+    that nobody tells now is left to `indexer value`, aloud."""
+    if since is None:
+        return
+    chain = source.profile.name
+    try:
+        price(connection, source, decoder, venues, since=since)
+    except SourceFault as fault:
+        say(f"{chain}: prices are missing: {fault}; ask again with indexer value {chain}")
+    values.value(connection, terms=terms_of(decoder), venues=venues, since=since)
 
 
 @contextmanager
@@ -174,19 +224,24 @@ def _progress(chain: str) -> Iterator[Callable[[int, int, int], None]]:
 
 
 def check(connection: Connection, chosen: Chosen, last: int, budget: Budget) -> None:
-    """Read the newest final blocks a second time."""
+    """Read the newest final blocks a second time, and value what was corrected."""
     from indexer.chain import check as checks
 
     unsettled: list[str] = []
+    decoder = chosen.decoder
     for chain, venues in chosen.venues.items():
+        changed: list[datetime] = []
         with source_of(chosen.settings, chain, budget) as source:
             high = source.finalized() + 1
             low = max(high - last, 0)
-            tally = checks.check(connection, source, chosen.decoder, venues, low, high)
-        out.print(
-            f"{chain}: {tally.blocks:,} blocks with {tally.logs:,} logs read again:"
-            f" {tally.missing:,} logs were missing, {tally.untrue:,} untrue"
-        )
+            tally = checks.check(
+                connection, source, decoder, venues, low, high, wrote=changed.append
+            )
+            out.print(
+                f"{chain}: {tally.blocks:,} blocks with {tally.logs:,} logs read again:"
+                f" {tally.missing:,} logs were missing, {tally.untrue:,} untrue"
+            )
+            _value(connection, source, decoder, venues, min(changed, default=None))
         unsettled += tally.unsettled
     for text in unsettled:
         say(f"unsettled: {text}")
@@ -195,11 +250,15 @@ def check(connection: Connection, chosen: Chosen, last: int, budget: Budget) -> 
 
 
 def redecode(connection: Connection, chosen: Chosen) -> None:
-    """Derive rows again from what is stored."""
+    """Derive rows again from what is stored, and value what changed from the prices that are."""
     from indexer.chain import redecode as again
 
+    terms = terms_of(chosen.decoder)
     for chain, venues in chosen.venues.items():
-        counts = again.redecode(connection, chosen.decoder, venues)
+        changed: list[datetime] = []
+        counts = again.redecode(connection, chosen.decoder, venues, wrote=changed.append)
+        if changed:
+            values.value(connection, terms=terms, venues=venues, since=min(changed))
         out.print(
             f"{chain}: {counts['logs']:,} raw logs gave {counts['liquidations']:,} liquidations;"
             f" {counts['changed']:,} rows changed"
@@ -259,12 +318,12 @@ def _follow(
 
 
 @contextmanager
-def _valuing(chosen: Chosen, chain: str, conninfo: str, budget: Budget) -> Iterator["Valuer"]:
-    """Values what the follower writes, over a connection and endpoints of its own."""
+def _valuing(chosen: Chosen, chain: str, conninfo: str, budget: Budget) -> Iterator[Valuer]:
+    """Values what the follower writes or settles, of whatever venue of the chain, over a connection
+    and endpoints of its own."""
     from indexer.chain import prices
-    from indexer.chain.values import Valuer, terms_of
 
-    venues = chosen.venues[chain]
+    venues = _venues_of(chain, chosen.decoder)
     opened: list[EvmSource] = []  # at the first liquidation, and then kept
 
     with ExitStack() as stack:

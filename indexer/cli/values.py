@@ -18,6 +18,7 @@ from indexer.store import prices as stored
 from indexer.store.database import Connection
 
 REASONS_SHOWN = 3
+UNMET_SHOWN = 5
 
 
 @click.command()
@@ -72,8 +73,6 @@ def _fill(
 ) -> list[str]:
     """Ask for missing prices, chain by chain; gives what failed. What nobody named and has no
     endpoint is left out aloud."""
-    from indexer.chain import prices
-
     faults: list[str] = []
     for chain, venues in chosen.venues.items():
         if is_all and not chosen.settings.has_endpoints(chain):
@@ -81,12 +80,9 @@ def _fill(
             continue
         try:
             with chains.source_of(chosen.settings, chain, budget) as source:
-                counts = prices.fill(connection, source, chosen.decoder, venues, again=again)
+                chains.price(connection, source, chosen.decoder, venues, again=again)
         except SourceFault as fault:
             faults.append(str(fault))
-            continue
-        if counts.total():
-            say(f"{chain}: {counts['prices']:,} new prices, {counts['in_vain']:,} asked in vain")
     return faults
 
 
@@ -122,15 +118,24 @@ def prices() -> None:
 def import_prices(
     file: Path, name: str, chain: str | None, max_age: timedelta, replace: bool
 ) -> None:
-    """Import a CSV or Parquet file of prices: asset, time, usd for one whole token.
+    """Import a CSV or Parquet file of prices: asset, time, usd for one whole token. It may come
+    before the rows that it is for.
 
     Example: indexer prices import prices.csv --name kaiko --chain hyperliquid --max-age 5m
     """
+    known = {chains.chain_of(venue) for venue in chains.choose(()).decoder.venues()} | {sync.VENUE}
     with connected() as connection:
         points = price_files.import_file(
-            connection, file, name, max_age=max_age, replace=replace, chain=chain
+            connection, file, name, chains=known, max_age=max_age, replace=replace, chain=chain
         )
+        assets, unmet = price_files.unmet(connection, name)
     out.print(f"{name}: {points:,} prices")
+    if unmet:
+        rest = ", …" if len(unmet) > UNMET_SHOWN else ""
+        say(
+            f"{len(unmet):,} of {assets:,} assets are in no row yet:"
+            f" {', '.join(unmet[:UNMET_SHOWN])}{rest}"
+        )
 
 
 @prices.command("list")

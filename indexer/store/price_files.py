@@ -1,12 +1,11 @@
 """Imports a user's price files: each is a price source of its own, taken whole or not at all."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from psycopg import sql
 from psycopg.errors import CheckViolation
 
 from indexer.errors import ConfigError
@@ -21,15 +20,18 @@ def import_file(
     path: Path,
     name: str,
     *,
+    chains: Collection[str],
     max_age: timedelta,
     replace: bool = False,
     chain: str | None = None,
 ) -> int:
     """Import a file as the source `file:NAME`; gives the number of its points, without those that
-    are in it twice. `chain` is that of assets which name none. Values follow with the next pass.
+    are in it twice. `chains` are those that there are, `chain` is that of assets which name none.
+    No row has to name a token yet. Values follow with the next pass.
 
-    Raises ConfigError, and imports nothing, where a line is no price of a token that we know, where
-    two lines contradict each other, and where the name stands for something else already."""
+    Raises ConfigError, and imports nothing, where a line is no price of a token on one of the
+    chains, where two lines contradict each other, and where the name stands for something else
+    already."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     with connection.transaction():
@@ -43,7 +45,7 @@ def import_file(
             return int(str(stored[0]))
         _make_way(connection, name, replace=replace)
         _stage(connection, path, chain)
-        _check(connection, path)
+        _check(connection, path, chains)
         return _store(connection, path, name, sha256, max_age)
 
 
@@ -92,11 +94,11 @@ def _good(lines: Iterator[Point | BadLine], bad: list[BadLine]) -> Iterator[Poin
             yield line
 
 
-def _check(connection: Connection, path: Path) -> None:
+def _check(connection: Connection, path: Path, chains: Collection[str]) -> None:
     if connection.execute("SELECT FROM staged_price_point LIMIT 1").fetchone() is None:
         raise ConfigError(f"{path}: there is no price in it")
-    for query in (_UNKNOWN, _CONTRADICTING):
-        found: Any = connection.execute(query).fetchall()
+    for query in (_NO_CHAIN, _NO_NAME, _CONTRADICTING):
+        found: Any = connection.execute(query, {"chains": list(chains)}).fetchall()
         _refuse(path, len(found), [BadLine(*line) for line in found[:SHOWN]])
 
 
@@ -109,26 +111,27 @@ def _refuse(path: Path, count: int, first: list[BadLine]) -> None:
         )
 
 
-_UNKNOWN = sql.SQL(
-    """
-    SELECT min(line), format('%s is no token that rows of %s name', asset, chain)
+_NO_CHAIN = """
+    SELECT min(line), format('%%s is no chain that we know', chain)
+    FROM staged_price_point
+    WHERE chain <> ALL (%(chains)s)
+    GROUP BY chain ORDER BY 1
+"""
+# An address that no row has met may be in one tomorrow; a name that none has is a slip of the pen.
+_NO_NAME = """
+    SELECT min(line), format('%%s is no quote token of %%s', asset, chain)
     FROM staged_price_point p
-    WHERE NOT CASE WHEN chain = 'hyperliquid'
-        THEN liq.at_par(asset) OR EXISTS (SELECT FROM ledger.liquidation WHERE quote = p.asset)
-        ELSE EXISTS (SELECT FROM ledger.asset a WHERE (a.chain, a.address) = (p.chain, p.asset))
-    END
+    WHERE chain = 'hyperliquid' AND NOT liq.at_par(asset)
+      AND NOT EXISTS (SELECT FROM ledger.liquidation WHERE quote = p.asset)
     GROUP BY chain, asset ORDER BY 1
-    """
-)
-_CONTRADICTING = sql.SQL(
-    """
+"""
+_CONTRADICTING = """
     SELECT max(line), format(
-        '%s has another price at that time than in line %s', asset, min(line)
+        '%%s has another price at that time than in line %%s', asset, min(line)
     )
     FROM staged_price_point
     GROUP BY chain, asset, at HAVING count(DISTINCT usd) > 1 ORDER BY 1
-    """
-)
+"""
 
 
 def _store(connection: Connection, path: Path, name: str, sha256: str, max_age: timedelta) -> int:
@@ -149,3 +152,20 @@ def _store(connection: Connection, path: Path, name: str, sha256: str, max_age: 
         " ORDER BY chain, asset, at, line",
         (name,),
     ).rowcount
+
+
+def unmet(connection: Connection, name: str) -> tuple[int, list[str]]:
+    """How many assets a file names, and those that are in no row yet, as `chain:asset`."""
+    found: Any = connection.execute(
+        """
+        SELECT count(*), coalesce(array_agg(chain || ':' || asset ORDER BY chain, asset) FILTER (
+            WHERE NOT CASE WHEN chain = 'hyperliquid'
+                THEN EXISTS (SELECT FROM ledger.liquidation WHERE quote = p.asset)
+                ELSE EXISTS (SELECT FROM ledger.asset a
+                             WHERE (a.chain, a.address) = (p.chain, p.asset)) END
+        ), '{}')
+        FROM (SELECT DISTINCT chain, asset FROM ledger.price_point WHERE name = %s) p
+        """,
+        (name,),
+    ).fetchone()
+    return found[0], found[1]

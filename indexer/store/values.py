@@ -55,6 +55,17 @@ def value(
     return counts
 
 
+def first_at(connection: Connection, chain: str, block_number: int) -> datetime | None:
+    """The time of the first block of a chain at or above a height that is stored; None where there
+    is none. Liquidations from that height on are of this time or after."""
+    row: Any = connection.execute(
+        "SELECT block_at FROM ledger.block WHERE chain = %s AND block_number >= %s"
+        " ORDER BY block_number LIMIT 1",
+        (chain, block_number),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
 def _value(connection: Connection, kind: _Kind, scope: Scope, terms: Terms) -> Counter[str]:
     staged.make_room(connection)
     # A statement of its own: what comes after it sees all that those before us have changed.
