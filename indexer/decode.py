@@ -24,6 +24,7 @@ from indexer.evm_model import (
     Contract,
     Decoded,
     EventMap,
+    EventPrice,
     EventUse,
     Fact,
     FactKey,
@@ -35,6 +36,7 @@ from indexer.evm_model import (
     LendingLiquidation,
     Log,
     MissingFact,
+    PriceMap,
     ProtocolSpec,
     Quarantined,
     Sibling,
@@ -42,6 +44,7 @@ from indexer.evm_model import (
     UndecodedLog,
     Value,
 )
+from indexer.oracles import scaled
 from indexer.resources import folder
 
 
@@ -258,7 +261,7 @@ def _reader(layout: Layout, use: EventUse, spec: ProtocolSpec) -> Reader:
             return _row_reader(layout, use, spec)
         case FactMap():
             return _fact_reader(layout, use, spec)
-        case SiblingMap():
+        case SiblingMap() | PriceMap():
             return _sibling_reader(layout, spec)
 
 
@@ -383,6 +386,22 @@ def _sibling_reader(layout: Layout, spec: ProtocolSpec) -> Reader:
     return read
 
 
+_PriceReader = Callable[[Log, Facts], EventPrice | None]
+
+
+def _price_reader(layout: Layout, use: PriceMap) -> _PriceReader:
+    values_of = _Values(layout)
+    asset, price = values_of.place(use.asset), layout.index(use.price)
+
+    def read(log: Log, facts: Facts) -> EventPrice | None:
+        values = values_of.read(log, facts)
+        if not isinstance(values, list) or values[asset] is None:
+            return None
+        return EventPrice(log, values[asset], scaled(values[price], use.places))
+
+    return read
+
+
 class Decoder:
     """All protocols, compiled; raises ValueError when two of them claim the same address."""
 
@@ -392,6 +411,7 @@ class Decoder:
         self._deployed: dict[FactKey, str | None] = {}  # what each of them is
         self._roles: dict[str, _Events] = {}  # by "protocol/role"
         self._bystanders: dict[str, dict[tuple[str, int], Layout]] = {}
+        self._prices: dict[str, dict[tuple[str, int], _PriceReader]] = {}
         self._liquidations: set[str] = set()
         self._looks_like: dict[tuple[str, int], tuple[str, ...]] = {}
         self.known_facts: dict[FactKey, str | None] = {}
@@ -417,6 +437,14 @@ class Decoder:
             self._bystanders[spec.name] = {
                 (layout.topic0, layout.topics): layout for layout, _ in layouts(spec.bystander)
             }
+        self._prices[spec.name] = {
+            (layout.topic0, layout.topics): _price_reader(layout, price)
+            for contract in (*spec.contracts.values(), spec.bystander)
+            if contract is not None
+            for layout, use in layouts(contract)
+            if (price := use.price if isinstance(use, EventMap) else use)
+            and isinstance(price, PriceMap)
+        }
         self.known_facts |= {fact.key: fact.value for fact in spec.facts}
 
     def venues(self) -> list[str]:
@@ -521,6 +549,20 @@ class Decoder:
         for name, events in joinable.items():
             outcomes += self._joined(name, events, others, known)
         return outcomes
+
+    def carries_prices(self, venue: str) -> bool:
+        """Whether events of a venue say what assets are worth."""
+        return bool(self._prices[self.spec_of(venue).name])
+
+    def prices(self, venue: str, logs: Iterable[Log], facts: Facts) -> list[EventPrice]:
+        """What events of a venue's kind say that assets are worth, whoever emitted them."""
+        readers = self._prices[self.spec_of(venue).name]
+        found = (
+            read(log, facts)
+            for log in logs
+            if (read := readers.get((log.topics[0] if log.topics else "", len(log.topics))))
+        )
+        return [price for price in found if price is not None]
 
     def _joined(
         self, name: str, events: list[Joinable], others: list[Log], facts: Facts

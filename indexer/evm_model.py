@@ -196,11 +196,21 @@ class Lookup(msgspec.Struct, frozen=True):
 Arg = str | Lookup  # an argument by its name, EMITTER, or a fact about them
 
 
+class PriceMap(msgspec.Struct, frozen=True):
+    """An event says what its emitter takes one base unit of an asset for, from there on to the end
+    of the transaction: the argument `price`, in dollars times 10**`places`."""
+
+    asset: Arg
+    price: str
+    places: int
+
+
 class EventMap(msgspec.Struct, frozen=True, kw_only=True):
     """How the arguments of a liquidation event become a `LendingLiquidation`.
 
     `repaid` and `seized` name the asset and its amount, `bad_debt` an amount of the repaid asset;
-    `then` finishes the row from all arguments where naming them is not enough.
+    `price` is one that the event carries; `then` finishes the row from all arguments where naming
+    them is not enough.
     """
 
     account: Arg
@@ -212,6 +222,7 @@ class EventMap(msgspec.Struct, frozen=True, kw_only=True):
     seized: tuple[Arg, str] | None = None
     seized_is_shares: bool = False
     bad_debt: str | None = None
+    price: PriceMap | None = None
     then: "Callable[[LendingLiquidation, dict[str, Value]], LendingLiquidation] | None" = None
 
 
@@ -237,7 +248,7 @@ class SiblingMap(msgspec.Struct, frozen=True):
     """An event that only means something beside others of its transaction: see the join."""
 
 
-EventUse = EventMap | FactMap | SiblingMap
+EventUse = EventMap | FactMap | SiblingMap | PriceMap
 SIBLING = SiblingMap()
 
 
@@ -418,17 +429,40 @@ class Subject(msgspec.Struct, frozen=True, gc=False):
     emitter: str  # of the liquidation
 
 
+class EventPrice(msgspec.Struct, frozen=True, gc=False):
+    """What a log says that its emitter takes one base unit of an asset for, in dollars."""
+
+    log: Log
+    asset: str
+    usd: Decimal
+
+
+class PythFeed(NamedTuple):
+    """A price that is pushed into Pyth's contract."""
+
+    pyth: str
+    id: str
+
+
+class RedstoneFeed(NamedTuple):
+    """A price that is pushed into an adapter of Euler's that keeps what RedStone signed."""
+
+    adapter: str
+
+
+Feed = str | PythFeed | RedstoneFeed  # the address of a proxy of Chainlink's, or one of these
+
+
 class Quote(msgspec.Struct, frozen=True, gc=False):
     """What an oracle says one base unit of an asset is worth: `per_unit` base units of `unit`, or
-    whole dollars where that is USD. `via` are the contracts asked, `feed` the Chainlink feed at the
-    end of it where there is a plain one: its answer, of `feed_round`, moves the quote in
-    proportion."""
+    whole dollars where that is USD. `via` are the contracts asked, `feed` what is at the end of it
+    where that is one feed: its answer, of `feed_round`, moves the quote in proportion."""
 
     per_unit: Decimal
     unit: str
     via: tuple[str, ...]
     trust: Trust = "governed"
-    feed: str | None = None
+    feed: Feed | None = None
     feed_round: int | None = None
 
 

@@ -5,9 +5,19 @@ interface. Each of these is a `NoQuote` of its own. Pure.
 """
 
 from decimal import Decimal
+from typing import NamedTuple
 
 from indexer.abi_calls import address_of, call, uint_of
-from indexer.evm_model import NOBODY, CallResult, Dialogue, NoQuote, Quote
+from indexer.evm_model import (
+    NOBODY,
+    CallResult,
+    Dialogue,
+    Feed,
+    NoQuote,
+    PythFeed,
+    Quote,
+    RedstoneFeed,
+)
 
 REVERTS = NoQuote("the oracle reverts")
 UNREADABLE = NoQuote("the oracle's answer is unreadable")
@@ -82,3 +92,38 @@ def plain_feed(source: str | None, price: int) -> Dialogue[tuple[str | None, int
     is_proxy = address_of(aggregator) not in (None, NOBODY)
     is_plain = is_proxy and uint_of(latest, 1, of=5) == price
     return (source, uint_of(latest, 0, of=5)) if is_plain else (None, None)
+
+
+class FeedState(NamedTuple):
+    """What a feed answers in which round, None where it is silent; `emitter` logs its answers."""
+
+    emitter: str | None
+    answer: int | None
+    round: int | None = None
+
+
+def feed_state(feed: Feed) -> Dialogue[FeedState]:
+    """Chainlink's proxy names its aggregator; one without the function is its own. The round of a
+    feed that others push is the time of its price, which only rises.
+
+    smartcontractkit/chainlink-evm:contracts/src/v0.7/dev/AggregatorProxy.sol,
+    pyth-network/pyth-sdk-solidity:PythStructs.sol (price, confidence, exponent, time),
+    euler-xyz/euler-price-oracle:src/adapter/redstone/RedstoneCoreOracle.sol"""
+    match feed:
+        case PythFeed():
+            (price,) = yield [call(feed.pyth, "getPriceUnsafe(bytes32)", feed.id)]
+            return FeedState(feed.pyth, uint_of(price, 0, of=4, bits=63), uint_of(price, 3, of=4))
+        case RedstoneFeed():
+            (price,) = yield [call(feed.adapter, "cache()")]
+            return FeedState(feed.adapter, uint_of(price, 0, of=2), uint_of(price, 1, of=2))
+        case str():
+            named, latest = yield [call(feed, "aggregator()"), call(feed, "latestRoundData()")]
+            return FeedState(
+                contract_of(named), uint_of(latest, 1, of=5, bits=255), uint_of(latest, 0, of=5)
+            )
+
+
+def contract_of(answer: CallResult) -> str | None:
+    """The contract that an answer names, if any."""
+    address = address_of(answer)
+    return None if address == NOBODY else address

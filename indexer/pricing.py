@@ -4,8 +4,11 @@ liquidation stands. Pure.
 A price is made of links: what the protocol's oracle says of the asset, and what a reference oracle
 says of the unit where that is not USD. Each is known at the end of the block and of the block
 before. Where both are the same it held at every position. Where they differ and the link ends in a
-Chainlink feed, its AnswerUpdated logs of the block say where it changed. Where they differ without
+feed that logs its answers, its logs of the block say where it changed. Where they differ without
 such a log, as a share's rate does when interest accrues, the end of the block is taken, as A-.
+
+A price that the liquidation's own event carries, or one beside it in its transaction, needs no
+links: it is what the contract itself reckoned with.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,28 +18,36 @@ from typing import Literal, NamedTuple
 import msgspec
 from eth_hash.auto import keccak
 
-from indexer.abi_calls import WORD, address_of, call, uint_of
+from indexer.abi_calls import WORD, call, uint_of
 from indexer.evm_model import (
-    NOBODY,
     BlockRef,
-    CallResult,
     Deployment,
     Dialogue,
+    EventPrice,
+    Feed,
     Log,
+    LogFilter,
     NoQuote,
+    PythFeed,
     Quote,
+    RedstoneFeed,
     Trust,
 )
+from indexer.oracles import FeedState, contract_of
 
 # smartcontractkit/chainlink-evm:contracts/src/v0.8/shared/interfaces/AggregatorInterface.sol
 ANSWER_UPDATED = "0x" + keccak(b"AnswerUpdated(int256,uint256,uint256)").hex()
+# pyth-network/pyth-sdk-solidity:IPythEvents.sol, of a price that is newer than the one before
+PRICE_FEED_UPDATE = "0x" + keccak(b"PriceFeedUpdate(bytes32,uint64,int64,uint64)").hex()
+# euler-xyz/euler-price-oracle:src/adapter/redstone/RedstoneCoreOracle.sol
+CACHE_UPDATED = "0x" + keccak(b"CacheUpdated(uint256,uint256)").hex()
 # No feed of Chainlink has a longer heartbeat than 24 h (data.chain.link); an hour for its delay.
 STALE_SECONDS = 25 * 3_600
 REFERENCES = 4  # pools asked for a dollar price; on Ethereum all four of Aave v3 itself
 WHOLE_BLOCK = -1  # in the place of a log index: the price held at every position
 
 Quality = Literal["A", "A-", "B", "B-"]  # of prices that are asked for; from a file: C
-PriceSource = Literal["oracle", "reference", "feed_log"]
+PriceSource = Literal["event", "oracle", "reference", "feed_log"]
 
 NO_UNIT = "no dollar price of the unit that the oracle quotes"
 NOT_POSITIVE = "the oracle answers 0 or less"
@@ -102,7 +113,8 @@ class Look(NamedTuple):
 
 
 class Update(NamedTuple):
-    """An AnswerUpdated log: what a feed answers from there on. `emitter` is its aggregator."""
+    """A log that says what a feed answers from there on. `emitter` is Chainlink's aggregator,
+    Pyth's contract or the adapter."""
 
     emitter: str
     block_number: int
@@ -111,20 +123,11 @@ class Update(NamedTuple):
     updated_at: int
 
 
-class Feed(NamedTuple):
-    """A Chainlink proxy: the aggregator behind it and what it answers in which round, None where
-    it is silent."""
-
-    aggregator: str | None
-    answer: int | None
-    round: int | None = None
-
-
 class Moves(NamedTuple):
     """A feed at the end of the block before and of the block, and its updates in the block."""
 
-    before: Feed
-    now: Feed
+    before: FeedState
+    now: FeedState
     updates: tuple[Update, ...]
 
 
@@ -138,24 +141,12 @@ def references(deployments: Sequence[Deployment], chain: str) -> list[Deployment
     return pools[:REFERENCES]
 
 
-def feed_state(feed: str) -> Dialogue[Feed]:
-    """Chainlink's proxy names its aggregator; one without the function is its own.
-    smartcontractkit/chainlink-evm:contracts/src/v0.7/dev/AggregatorProxy.sol"""
-    named, answered = yield [call(feed, "aggregator()"), call(feed, "latestRoundData()")]
-    return Feed(_contract(named), uint_of(answered, 1, of=5, bits=255), uint_of(answered, 0, of=5))
-
-
-def _contract(result: CallResult) -> str | None:
-    address = address_of(result)
-    return None if address == NOBODY else address
-
-
 def emitters_of(feed: str) -> Dialogue[tuple[str, ...]]:
     """All that may have logged the answers of a feed: itself and its aggregators of all phases."""
     named, phase = yield [call(feed, "aggregator()"), call(feed, "phaseId()")]
     phases = uint_of(phase, bits=16) or 0
     older = yield [call(feed, "phaseAggregators(uint16)", number + 1) for number in range(phases)]
-    found = (_contract(answer) for answer in (named, *older))
+    found = (contract_of(answer) for answer in (named, *older))
     return tuple(dict.fromkeys([feed, *(address for address in found if address)]))
 
 
@@ -168,14 +159,82 @@ def update_of(log: Log) -> Update | None:
     return Update(log.address, log.block_number, log.log_index, answer, int(log.data, 16))
 
 
+def pushes(feed: Feed, state: FeedState) -> LogFilter:
+    """The logs among which those of a feed are."""
+    match feed:
+        case PythFeed():
+            return LogFilter(frozenset({feed.pyth}), frozenset({PRICE_FEED_UPDATE}))
+        case RedstoneFeed():
+            return LogFilter(frozenset({feed.adapter}), frozenset({CACHE_UPDATED}))
+        case str():
+            emitters = {feed, state.emitter or feed}
+            return LogFilter(frozenset(emitters), frozenset({ANSWER_UPDATED}))
+
+
+def pushed(feed: Feed, log: Log) -> Update | None:
+    """What one of those logs says that the feed answers; None where it is another's."""
+    words = [log.data[at : at + 2 * WORD] for at in range(2, len(log.data), 2 * WORD)]
+    match feed, words:
+        # uint64 publishTime, int64 price, uint64 conf
+        case PythFeed(), [time, price, _] if log.topics[1:] == (feed.id,):
+            answer = int.from_bytes(bytes.fromhex(price), "big", signed=True)
+            return _update(log, answer, time)
+        case RedstoneFeed(), [price, time] if len(log.topics) == 1:
+            return _update(log, int(price, 16), time)
+        case str(), _:
+            return update_of(log)
+    return None
+
+
+def _update(log: Log, answer: int, time: str) -> Update:
+    return Update(log.address, log.block_number, log.log_index, answer, int(time, 16))
+
+
+# prices by events
+
+
+def carried(
+    wanted: Wanted, logs: Mapping[int, Log], said: Sequence[EventPrice], trust: Trust
+) -> list[Price]:
+    """The last that the contract of each liquidation said of the asset in its transaction, its own
+    event included; no row for a liquidation before which it said nothing. `logs` are those of the
+    block by their index, `said` is in their order."""
+    rows: list[Price] = []
+    for log_index in wanted.log_indexes:
+        own = logs.get(log_index)
+        before = [
+            one
+            for one in said
+            if own is not None
+            and (one.asset, one.log.address, one.log.tx_hash)
+            == (wanted.asset, own.address, own.tx_hash)
+            and one.log.log_index <= log_index
+        ]
+        if before and before[-1].usd > 0:
+            last = before[-1]
+            rows.append(
+                _price(
+                    wanted, log_index, "event", last.usd,
+                    quality="A",
+                    trust=trust,
+                    via=(last.log.address, last.log.event_key),
+                    as_of=(wanted.block.number, wanted.block.time),
+                )
+            )  # fmt: skip
+    return rows
+
+
 # prices by state
 
 
-def wants_feed(look: Look) -> str | None:
-    """The feed to ask whether it changed in the block."""
+def wants_feed(look: Look) -> Feed | None:
+    """The feed to ask whether it changed in the block. An oracle that had no price before, as one
+    that waits for a push does, can only have got it from there."""
     match look:
         case Look(Quote() as now, Quote() as before) if now.feed == before.feed:
             return None if _is_same(now, before) else now.feed
+        case Look(Quote() as now, NoQuote()):
+            return now.feed
     return None
 
 
@@ -192,29 +251,32 @@ class _At(NamedTuple):
     is_of_log: bool
 
 
-def _at(look: Look, moves: Mapping[str, Moves], log_index: int) -> _At:
+def _at(look: Look, moves: Mapping[Feed, Moves], log_index: int) -> _At:
     now, before = look
     if isinstance(before, Quote) and _is_same(now, before):
         return _At(now.per_unit, "A", is_of_log=False)
     feed = wants_feed(look)
     seen = moves.get(feed) if feed else None
-    if not isinstance(before, Quote) or seen is None or not _is_told(seen):
+    if before is None or seen is None or not seen.now.answer or not _is_told(seen):
         return _At(now.per_unit, "A-", is_of_log=False)
     last = [update for update in seen.updates if update.log_index < log_index]
-    if not _is_in_proportion(now, before, seen):
+    if isinstance(before, NoQuote):
+        if not last or scale_of(now, seen.now.answer) is None:
+            return _At(now.per_unit, "A-", is_of_log=False)
+    elif not _is_in_proportion(now, before, seen):
         return _At(now.per_unit if last else before.per_unit, "A-", is_of_log=True)
-    if not last or seen.now.answer is None:
+    elif not last:
         return _At(before.per_unit, "A", is_of_log=True)
     then = _WIDE.multiply(now.per_unit, last[-1].answer)
     return _At(_WIDE.divide(then, seen.now.answer), "A", is_of_log=True)
 
 
 def _is_told(seen: Moves) -> bool:
-    """The logs are there and end with what the feed answered then, by the same aggregator."""
+    """The logs are there and end with what the feed answered then, by the same emitter."""
     emitters = {update.emitter for update in seen.updates}
     return (
         len(emitters) == 1
-        and seen.now.aggregator == seen.before.aggregator
+        and seen.now.emitter == seen.before.emitter
         and seen.updates[-1].answer == seen.now.answer
     )
 
@@ -229,7 +291,7 @@ def _is_in_proportion(now: Quote, before: Quote, seen: Moves) -> bool:
 
 
 def priced(
-    wanted: Wanted, source: PriceSource, links: Sequence[Look], moves: Mapping[str, Moves]
+    wanted: Wanted, source: PriceSource, links: Sequence[Look], moves: Mapping[Feed, Moves]
 ) -> list[Price | NoPrice]:
     """The price of an asset by its links, one row for the block, or one a liquidation where a
     feed changed in the block. A link by another protocol's oracle makes it B."""

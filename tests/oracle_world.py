@@ -40,12 +40,17 @@ TOKEN, FEED, AGGREGATOR = map(address, "a2b")
 TIME = 1_720_000_000
 
 
+def log_of(topics: tuple[str, ...], words: bytes, block: BlockRef, at: int, emitter: str) -> Log:
+    tx = "0x" + 64 * "6"
+    return Log(
+        block.chain, emitter, topics, "0x" + words.hex(), block.number, block.hash, tx, at
+    )  # fmt: skip
+
+
 def answer_log(answer: int, block: BlockRef, log_index: int, emitter: str = AGGREGATOR) -> Log:
     topic = "0x" + abi.encode(["int256"], [answer]).hex()
-    data = "0x" + abi.encode(["uint256"], [block.time]).hex()
     topics = (ANSWER_UPDATED, topic, "0x" + 64 * "0")
-    tx = "0x" + 64 * "6"
-    return Log(block.chain, emitter, topics, data, block.number, block.hash, tx, log_index)
+    return log_of(topics, abi.encode(["uint256"], [block.time]), block, log_index, emitter)
 
 
 MAIN = "0x87870bca3f3fd6335c3f4ce8392d69350b4fa4e2"

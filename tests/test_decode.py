@@ -1,5 +1,6 @@
 """How the compiled layouts read and refuse, and what the decoder does with facts and emitters."""
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -11,13 +12,16 @@ from indexer.evm_model import (
     Contract,
     Deployment,
     EventMap,
+    EventPrice,
     Fact,
     FactMap,
+    Facts,
     Leg,
     LendingLiquidation,
     Log,
     Lookup,
     MissingFact,
+    PriceMap,
     ProtocolSpec,
     Quarantined,
     Sibling,
@@ -284,6 +288,49 @@ def test_an_event_waits_for_one_missing_fact_after_the_other(
     assert Decoder([NESTED]).decode(log, facts) == UndecodedLog(
         "mine.x", log, f"waits for {missing.fact} of {missing.subject}", 1, missing
     )
+
+
+PRICED = spec_with(
+    LiquidationCall=EventMap(
+        account="user", price=PriceMap(Lookup("token", ("debtAsset",)), "debtToCover", 4)
+    )
+)
+OF_TOKEN = ("x", "token", "0x" + 40 * "b")
+
+
+def test_an_event_carries_the_price_of_an_asset() -> None:
+    log = liquidation_call(chain="x")
+    decoder = Decoder([PRICED])
+
+    assert decoder.prices("mine.x", [log], {OF_TOKEN: "0xtoken"}) == [
+        EventPrice(log, "0xtoken", Decimal("0.1"))
+    ]
+
+
+@pytest.mark.parametrize("facts", [{}, {OF_TOKEN: None}])
+def test_a_price_of_an_asset_that_is_unknown_is_none(facts: Facts) -> None:
+    assert Decoder([PRICED]).prices("mine.x", [liquidation_call(chain="x")], facts) == []
+
+
+def test_only_what_is_whole_and_of_its_topics_carries_a_price() -> None:
+    log = liquidation_call(chain="x")
+    others = [
+        msgspec.structs.replace(log, topics=()),
+        msgspec.structs.replace(log, topics=log.topics[:3]),
+        msgspec.structs.replace(log, data=log.data[:-2]),
+    ]
+    assert Decoder([PRICED]).prices("mine.x", others, {OF_TOKEN: "0xtoken"}) == []
+
+
+def test_whose_events_carry_prices() -> None:
+    found = {venue for venue in DECODER.venues() if DECODER.carries_prices(venue)}
+    assert {DECODER.spec_of(venue).name for venue in found} == {"dolomite", "liquity_v2"}
+
+
+def test_a_price_that_the_abi_does_not_have_stops_at_the_start() -> None:
+    event = EventMap(account="user", price=PriceMap("debtAsset", "price", 18))
+    with pytest.raises(ValueError, match="LiquidationCall has no argument price, only"):
+        Decoder([spec_with(LiquidationCall=event)])
 
 
 def test_logs_are_joined_in_their_order_whatever_order_they_come_in() -> None:

@@ -79,6 +79,9 @@ RESERVE = MissingFact("ethereum", "aave_v4_asset", f"{SPOKE}/7")
 HUB_ASSET = MissingFact("ethereum", "aave_v4_underlying", f"{HUB}/3")
 OF_RESERVE = asked(SPOKE, "getReserve(uint256)", 7)
 OF_HUB_ASSET = asked(HUB, "getAssetUnderlyingAndDecimals(uint256)", 3)
+FELIX = place("felix", "hyperevm", "collateral_registry")
+OF_BRANCH = asked(FELIX, "getTroveManager(uint256)", 3)
+NUMBERED = MissingFact("arbitrum", "dolomite_token", f"{MARKET}/17")
 RESERVE_TYPES = "address address uint16 uint8 uint24 uint8 uint32"
 
 
@@ -230,6 +233,41 @@ KNOWN: list[tuple[str, str, MissingFact, Answers, tuple[Fact, ...]]] = [
         {OF_HUB_ASSET: says("address uint8", TOKEN, 6)},
         (HUB_ASSET.told(TOKEN),),
     ),
+    (
+        "a branch of Felix",
+        "liquity_v2",
+        emitter("hyperevm"),
+        {OF_BRANCH: says("address", MARKET)},
+        (Fact("hyperevm", "emitter", MARKET, "felix/trove_manager"),),
+    ),
+    (
+        "both tokens of a branch, whose coin has a getter of its own name",
+        "liquity_v2",
+        MissingFact("hyperevm", "liquity_collateral", MARKET),
+        {
+            OF_BRANCH: says("address", MARKET),
+            asked(FELIX, "getToken(uint256)", 3): says("address", TOKEN),
+            asked(FELIX, "feUSDToken()"): says("address", HUB),
+        },
+        (
+            Fact("hyperevm", "liquity_collateral", MARKET, TOKEN),
+            Fact("hyperevm", "liquity_coin", MARKET, HUB),
+        ),
+    ),
+    (
+        "the NFT of a branch's troves",
+        "liquity_v2",
+        MissingFact("ethereum", "liquity_trove_nft", MARKET),
+        {asked(MARKET, "troveNFT()"): says("address", TOKEN)},
+        (Fact("ethereum", "liquity_trove_nft", MARKET, TOKEN),),
+    ),
+    (
+        "the token of a numbered market",
+        "dolomite",
+        NUMBERED,
+        {asked(MARKET, "getMarketTokenAddress(uint256)", 17): says("address", TOKEN)},
+        (NUMBERED.told(TOKEN),),
+    ),
 ]
 
 
@@ -310,6 +348,16 @@ def test_a_market_that_two_protocols_list_is_nobodys() -> None:
         for comptroller in (COMPTROLLER, CAPYFI)
     }
     assert told("compound_v2", emitter("ethereum"), answers) == ()
+
+
+def test_a_branch_that_two_protocols_list_is_nobodys() -> None:
+    answers = {
+        asked(place(name, "ethereum", "collateral_registry"), "getTroveManager(uint256)", 0): says(
+            "address", MARKET
+        )
+        for name in ("ebisu", "defi_dollar")
+    }
+    assert told("liquity_v2", emitter("ethereum"), answers) == ()
 
 
 @pytest.mark.parametrize("protocol", [spec.name for spec in SPECS if EMITTER_FACT in spec.asks])
@@ -526,6 +574,7 @@ SUBJECTS = {
     "morpho_collateral_token": WSTETH_USDC,
     "aave_v4_asset": RESERVE.subject,
     "aave_v4_underlying": HUB_ASSET.subject,
+    "dolomite_token": NUMBERED.subject,
 }
 ASKS = [(spec, fact) for spec in SPECS for fact in spec.asks]
 

@@ -13,9 +13,12 @@ from indexer.evm_model import (
     USD,
     Bonus,
     CallResult,
+    Feed,
     NoQuote,
     ProtocolSpec,
+    PythFeed,
     Quote,
+    RedstoneFeed,
     Subject,
 )
 from indexer.inquiry import inquire
@@ -187,6 +190,28 @@ def euler(unit: str, quoted: dict[int, int], asset: str = ASSET) -> Answers:
         asked(ORACLE, GET_QUOTE, amount, asset, unit): says("uint256", said)
         for amount, said in quoted.items()
     }
+
+
+RESOLVE = "resolveOracle(uint256,address,address)"
+PRICE_ID = "0x" + 64 * "e"
+
+
+def adapted(**getters: CallResult) -> Answers:
+    """The vault in dollars once more, whose router chooses an adapter with these getters."""
+    return {
+        **euler(DOLLAR, {10**30: 9999 * 10**38}),
+        asked(ORACLE, RESOLVE, 10**18, ASSET, DOLLAR): says(
+            "uint256 address address address", 10**18, ASSET, DOLLAR, OTHER
+        ),
+        **{asked(OTHER, f"{name}()"): answer for name, answer in getters.items()},
+    }
+
+
+def through(feed: Feed | None, at_round: int | None) -> Quote:
+    return Quote(
+        Decimal("0.9999") / 10**6, USD, (MARKET, ORACLE, OTHER),
+        trust="market", feed=feed, feed_round=at_round,
+    )  # fmt: skip
 
 
 # Aave v4
@@ -547,6 +572,59 @@ PRICED: list[tuple[str, str, Subject, Answers, Quote]] = [
         euler(BASE, {10**18: 5 * 10**14}),
         Quote(Decimal("0.0005"), BASE, (MARKET, ORACLE), trust="market"),
     ),
+    (
+        "an adapter of Pyth",
+        "euler_v2",
+        of("base"),
+        adapted(pyth=says("address", FEED), feedId=says("bytes32", bytes.fromhex(PRICE_ID[2:])))
+        | {
+            asked(FEED, "getPriceUnsafe(bytes32)", bytes.fromhex(PRICE_ID[2:])): says(
+                "int64 uint64 int32 uint256", 99_990_000, 5, -8, 1_720_000_000
+            )
+        },
+        through(PythFeed(FEED, PRICE_ID), 1_720_000_000),
+    ),
+    (
+        "an adapter that keeps what RedStone signed",
+        "euler_v2",
+        of("base"),
+        adapted(
+            feedId=says("bytes32", bytes.fromhex(PRICE_ID[2:])),
+            cache=says("uint208 uint48", 99_990_000, 1_720_000_000),
+        ),
+        through(RedstoneFeed(OTHER), 1_720_000_000),
+    ),
+    (
+        "an adapter of Chainlink",
+        "euler_v2",
+        of("base"),
+        adapted(feed=says("address", FEED)) | plain(99_990_000),
+        through(FEED, ROUND),
+    ),
+    (
+        "an adapter of a feed that names no aggregator",
+        "euler_v2",
+        of("base"),
+        adapted(feed=says("address", FEED)) | plain(1) | {asked(FEED, "aggregator()"): REVERTED},
+        through(None, None),
+    ),
+    (
+        "an adapter of two feeds",
+        "euler_v2",
+        of("base"),
+        adapted(oracleBaseCross=says("address", FEED)),
+        through(None, None),
+    ),
+    (
+        "a numbered market",
+        "dolomite",
+        of("arbitrum"),
+        {
+            asked(MARKET, "getMarketIdByTokenAddress(address)", ASSET): says("uint256", 17),
+            asked(MARKET, "getMarketPrice(uint256)", 17): says("uint256", 999 * 10**27),
+        },
+        Quote(Decimal("0.999") / 10**6, USD, (MARKET,)),  # of 6 decimals
+    ),
 ]  # fmt: skip
 
 
@@ -598,6 +676,12 @@ PRICES = [
         of("base"),
         {key: answer for key, answer in IN_VAULT.items() if key.to == MARKET},
         asked(ORACLE, GET_QUOTE, 10**18, ASSET, DOLLAR),
+    ),
+    (
+        "dolomite",
+        of("arbitrum"),
+        {asked(MARKET, "getMarketIdByTokenAddress(address)", ASSET): says("uint256", 17)},
+        asked(MARKET, "getMarketPrice(uint256)", 17),
     ),
 ]
 BAD_PRICES = [
@@ -837,6 +921,7 @@ UNPRICED: list[tuple[str, str, Subject, Answers, NoQuote]] = [
         NO_ORACLE,
     ),
     ("the euro", "euler_v2", of("base"), euler("0x" + f"{978:040x}", {}), UNKNOWN_UNIT),
+    ("a token that is no market", "dolomite", of("arbitrum"), {}, NOT_LISTED),
     ("no unit of account", "euler_v2", of("base"), euler(NOBODY, {}), UNKNOWN_UNIT),
 ]
 
@@ -929,9 +1014,9 @@ def test_only_a_power_of_ten_has_an_exponent(number: int | None, exponent: int |
 # what holds of all protocols
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_each_protocol_has_an_oracle(spec: ProtocolSpec) -> None:
-    assert spec.oracle is not None
+def test_each_protocol_has_an_oracle_unless_its_events_carry_the_price() -> None:
+    assert [spec.name for spec in SPECS if spec.oracle is None] == ["liquity_v2"]
+    assert DECODER.carries_prices("liquity_v2.ethereum")
 
 
 @pytest.mark.parametrize(
@@ -941,8 +1026,9 @@ def test_bounds_of_a_bonus_lie_around_none(bonus: Bonus) -> None:
     assert 0 < bonus.least <= 1 < bonus.most
 
 
-def test_all_but_the_oldest_and_comet_have_bounds() -> None:
-    assert {spec.name for spec in SPECS if spec.bonus is None} == {"aave_v1", "comet"}
+def test_all_but_the_oldest_and_those_that_absorb_have_bounds() -> None:
+    found = {spec.name for spec in SPECS if spec.bonus is None}
+    assert found == {"aave_v1", "comet", "liquity_v2"}
 
 
 def test_oracles_that_count_in_a_coin_are_of_known_comptrollers() -> None:
@@ -955,7 +1041,9 @@ def test_oracles_that_count_in_a_coin_are_of_known_comptrollers() -> None:
     assert ETHER == {"ethereum": WETH, "polygon": WETH_OF_POLYGON}
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec", [spec for spec in SPECS if spec.oracle], ids=lambda spec: spec.name
+)
 def test_no_answer_raises_or_makes_a_price_of_nothing(spec: ProtocolSpec) -> None:
     @settings(deadline=None)
     @given(st.data(), st.sampled_from([ASSET, NATIVE, OTHER]))

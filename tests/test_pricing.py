@@ -1,26 +1,37 @@
 """Prices: by oracles at a block, by the side of a change, by the logs of feeds, or not at all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
+from eth_abi import abi
 from msgspec.structs import replace
 
 from indexer.chain import prices
+from indexer.chain.values import terms_of
 from indexer.errors import SourceFault
 from indexer.evm_model import (
     USD,
     BlockRef,
+    CallResult,
+    EventPrice,
+    Feed,
     Leg,
     LendingLiquidation,
+    Log,
     NoQuote,
+    PythFeed,
     Quote,
+    RedstoneFeed,
 )
+from indexer.oracles import FeedState
 from indexer.pricing import (
-    Feed,
+    CACHE_UPDATED,
+    PRICE_FEED_UPDATE,
     LoggedFeed,
     Look,
     Moves,
@@ -28,8 +39,10 @@ from indexer.pricing import (
     Price,
     Update,
     Wanted,
+    carried,
     logged,
     priced,
+    pushed,
     references,
     scale_of,
     update_of,
@@ -37,9 +50,10 @@ from indexer.pricing import (
 from indexer.sources.chains import BY_NAME, MULTICALL3
 from indexer.sources.evm import EvmSource
 from indexer.sources.evm_calls import Question
-from indexer.store import chain_rows
+from indexer.store import chain_rows, values
 from indexer.store.database import Connection
-from tests.evm_logs import DECODER
+from indexer.store.explain import explain
+from tests.evm_logs import DECODER, GOLDEN, Case, known
 from tests.fake_chain import REVERTED, asked, says
 from tests.ledger_rows import rows
 from tests.oracle_world import (
@@ -63,6 +77,7 @@ from tests.oracle_world import (
     answer_log,
     jumping,
     listed,
+    log_of,
     on_wire,
     write_wire,
 )
@@ -97,11 +112,12 @@ def update(log_index: int, answer: int, emitter: str = AGGREGATOR, block: int = 
 
 def moves(before: int, *updates: Update) -> Moves:
     """A feed that answered `before` and then what its last update says."""
-    return Moves(Feed(AGGREGATOR, before), Feed(AGGREGATOR, updates[-1].answer), updates)
+    return Moves(FeedState(AGGREGATOR, before), FeedState(AGGREGATOR, updates[-1].answer), updates)
 
 
 MOVED = Look(quote("3E-16"), quote("2E-16"))
 STILL = Look(quote("2E-16"), quote("2E-16"))
+STALE_BEFORE = NoQuote("the oracle reverts")
 
 PRICED = [
     ("the same before and after", [STILL], {}, [price("2E-16", "A")]),
@@ -144,6 +160,30 @@ PRICED = [
         [price("4E-16", "A", 3), price("2E-16", "A", 8)],
     ),
     (
+        "there was no price before the push",
+        [Look(quote("3E-16"), STALE_BEFORE)],
+        {FEED: moves(2, update(1, 4), update(5, 3))},
+        [price("4E-16", "A", 3), price("3E-16", "A", 8)],
+    ),
+    (
+        "there was no price before, and another rate is in what there is",
+        [Look(quote("3.1E-16"), STALE_BEFORE)],
+        {FEED: moves(2, update(1, 4), update(5, 3))},
+        [price("3.1E-16", "A-")],
+    ),
+    (
+        "there was no price before, nor a push before the liquidation",
+        [Look(quote("3E-16"), STALE_BEFORE)],
+        {FEED: moves(2, update(9, 3))},
+        [price("3E-16", "A-")],
+    ),
+    (
+        "a feed that fell silent, and a fallback",
+        [MOVED],
+        {FEED: moves(0, update(5, 0))},
+        [price("3E-16", "A-")],
+    ),
+    (
         "a share's rate moved as well",
         [Look(quote("3.1E-16"), quote("2E-16"))],
         {FEED: moves(2, update(5, 3))},
@@ -152,19 +192,19 @@ PRICED = [
     (
         "the logs do not end with the answer",
         [MOVED],
-        {FEED: Moves(Feed(AGGREGATOR, 2), Feed(AGGREGATOR, 3), (update(5, 4),))},
+        {FEED: Moves(FeedState(AGGREGATOR, 2), FeedState(AGGREGATOR, 3), (update(5, 4),))},
         [price("3E-16", "A-")],
     ),
     (
         "the feed changed its aggregator",
         [MOVED],
-        {FEED: Moves(Feed(OTHER, 2), Feed(AGGREGATOR, 3), (update(5, 3),))},
+        {FEED: Moves(FeedState(OTHER, 2), FeedState(AGGREGATOR, 3), (update(5, 3),))},
         [price("3E-16", "A-")],
     ),
     (
         "without logs",
         [MOVED],
-        {FEED: Moves(Feed(AGGREGATOR, 2), Feed(AGGREGATOR, 3), ())},
+        {FEED: Moves(FeedState(AGGREGATOR, 2), FeedState(AGGREGATOR, 3), ())},
         [price("3E-16", "A-")],
     ),
     (
@@ -198,9 +238,52 @@ PRICED = [
     ("links", "seen", "expected"), [case[1:] for case in PRICED], ids=[case[0] for case in PRICED]
 )
 def test_the_side_of_a_change_decides_the_price(
-    links: list[Look], seen: dict[str, Moves], expected: list[Price | NoPrice]
+    links: list[Look], seen: dict[Feed, Moves], expected: list[Price | NoPrice]
 ) -> None:
     assert priced(WANTED, "oracle", links, seen) == expected
+
+
+def said(
+    log_index: int, usd: str, asset: str = TOKEN, tx: str = "6", emitter: str = POOL
+) -> EventPrice:
+    tx_hash = "0x" + 64 * tx
+    log = Log("ethereum", emitter, (), "0x", 1_000, BLOCK.hash, tx_hash, log_index)
+    return EventPrice(log, asset, D(usd))
+
+
+def in_event(usd: str, log_index: int, by: int) -> Price:
+    via = (POOL, "0x" + 64 * "6" + f"/{by}")
+    return price(usd, "A", log_index, source="event", via=via)
+
+
+CARRIED = [
+    ("the event itself", [said(3, "2E-16")], [in_event("2E-16", 3, 3), in_event("2E-16", 8, 3)]),
+    (
+        "the last before each",
+        [said(1, "2E-16"), said(5, "3E-16"), said(9, "4E-16")],
+        [in_event("2E-16", 3, 1), in_event("3E-16", 8, 5)],
+    ),
+    ("only before one of them", [said(4, "3E-16")], [in_event("3E-16", 8, 4)]),
+    ("of another asset", [said(1, "2E-16", asset=OTHER)], []),
+    ("of another transaction", [said(1, "2E-16", tx="5")], []),
+    ("by somebody else", [said(1, "2E-16", emitter=OTHER)], []),
+    ("of nothing, after a price", [said(1, "2E-16"), said(2, "0")], []),
+]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"), [case[1:] for case in CARRIED], ids=[case[0] for case in CARRIED]
+)
+def test_what_the_emitter_of_a_liquidation_said_last_before_it_is_the_price(
+    told: list[EventPrice], expected: list[Price]
+) -> None:
+    logs = {at: said(at, "1").log for at in WANTED.log_indexes}
+
+    assert carried(WANTED, logs, told, "governed") == expected
+
+
+def test_a_liquidation_whose_log_is_not_stored_has_no_price_of_its_own() -> None:
+    assert carried(WANTED, {}, [said(1, "2E-16")], "governed") == []
 
 
 def test_a_reference_is_never_better_than_b() -> None:
@@ -319,6 +402,39 @@ def test_what_only_looks_like_an_answer_is_none() -> None:
 
     assert update_of(replace(log, topics=log.topics[:2])) is None
     assert update_of(replace(log, data="0x")) is None
+
+
+PYTH = PythFeed(address("7"), "0x" + 64 * "9")
+REDSTONE = RedstoneFeed(address("8"))
+
+
+def pyth_log(price: int, log_index: int, of: PythFeed = PYTH, block: BlockRef = BLOCK) -> Log:
+    words = abi.encode(["uint64", "int64", "uint64"], [block.time - 1, price, 5])
+    return log_of((PRICE_FEED_UPDATE, of.id), words, block, log_index, of.pyth)
+
+
+def redstone_log(price: int, log_index: int, block: BlockRef = BLOCK) -> Log:
+    words = abi.encode(["uint256", "uint256"], [price, block.time - 1])
+    return log_of((CACHE_UPDATED,), words, block, log_index, REDSTONE.adapter)
+
+
+def test_pushes_are_read() -> None:
+    assert pushed(PYTH, pyth_log(-5, 7)) == Update(PYTH.pyth, 1_000, 7, -5, TIME - 1)
+    assert pushed(REDSTONE, redstone_log(5, 7)) == Update(REDSTONE.adapter, 1_000, 7, 5, TIME - 1)
+    assert pushed(FEED, answer_log(5, BLOCK, 7)) == Update(AGGREGATOR, 1_000, 7, 5, TIME)
+
+
+@pytest.mark.parametrize(
+    ("feed", "log"),
+    [
+        (PYTH, pyth_log(5, 7, PYTH._replace(id="0x" + 64 * "8"))),
+        (PYTH, replace(pyth_log(5, 7), data="0x")),
+        (REDSTONE, replace(redstone_log(5, 7), topics=(CACHE_UPDATED, PYTH.id))),
+        (REDSTONE, replace(redstone_log(5, 7), data="0x" + 64 * "1")),
+    ],
+)
+def test_a_push_of_another_feed_is_none(feed: Feed, log: Log) -> None:
+    assert pushed(feed, log) is None
 
 
 def test_aaves_main_market_is_the_first_reference() -> None:
@@ -588,6 +704,215 @@ def test_a_market_of_anybodys_has_both_its_own_price_and_a_reference(
         (MARKET, WSTETH, 999, -1, "reference", D("3.9E-15"), "B", "governed", way, 999),
         (MARKET, USDC, 999, -1, "oracle", D("9.99E-7"), "B", "governed", [MORPHO, *way], 999),
     ]  # fmt: skip
+
+
+# what is pushed, into an adapter of Euler's
+
+VAULT, ROUTER, ADAPTER = address("5"), address("4"), REDSTONE.adapter
+DOLLAR = f"0x{840:040x}"
+EULER = "euler_v2.ethereum"
+
+
+def in_adapter(world: World, at: Callable[[int], int | None], **getters: Said) -> None:
+    """A vault whose router asks one adapter: `at` a block it quotes that price of 8 decimals for a
+    token of 6, or is stale."""
+
+    def quoted(block: int) -> CallResult:
+        price = at(block)
+        return REVERTED if price is None else says("uint256", price * 10**34)
+
+    resolve = "resolveOracle(uint256,address,address)"
+    world.said |= {
+        asked(VAULT, "oracle()"): always("address", ROUTER),
+        asked(VAULT, "unitOfAccount()"): always("address", DOLLAR),
+        asked(ROUTER, "getQuote(uint256,address,address)", 10**30, TOKEN, DOLLAR): quoted,
+        asked(ROUTER, resolve, 10**18, TOKEN, DOLLAR): always(
+            "uint256 address address address", 10**18, TOKEN, DOLLAR, ADAPTER
+        ),
+        **{asked(ADAPTER, f"{name}()"): said for name, said in getters.items()},
+    }
+
+
+def in_pyth(world: World, at: Callable[[int], int | None], stored: Callable[[int], int]) -> None:
+    in_adapter(
+        world, at, pyth=always("address", PYTH.pyth), feedId=always("uint256", int(PYTH.id, 16))
+    )
+    state = "getPriceUnsafe(bytes32)"
+    world.said[asked(PYTH.pyth, state, bytes.fromhex(PYTH.id[2:]))] = lambda block: says(
+        "int64 uint64 int32 uint256", stored(block), 5, -8, TIME + 12 * block - 1
+    )
+
+
+EULER_PRICES = "SELECT log_index, source, usd, quality FROM ledger.price ORDER BY 1"
+
+
+def test_a_liquidation_after_a_push_of_pyth_stands_on_its_side(
+    connection: Connection,
+) -> None:
+    world = World({})
+    in_pyth(world, jumping, jumping)
+    block = world.block(1_000)
+    world.logged = [
+        pyth_log(205_000_000_000, 1, block=block),
+        pyth_log(1, 3, PYTH._replace(id="0x" + 64 * "8"), block),
+        pyth_log(210_000_000_000, 4, block=block),
+    ]
+    found = [liquidation(world, EULER, VAULT, 1_000, at, repaid=repaid()) for at in (0, 2, 6)]
+    write(connection, world, found)
+
+    fill(connection, world, EULER)
+
+    assert rows(connection, EULER_PRICES) == [
+        (0, "oracle", D("0.002"), "A"),
+        (2, "oracle", D("0.00205"), "A"),
+        (6, "oracle", D("0.0021"), "A"),
+    ]
+
+
+def test_what_was_stale_until_somebody_pushed_has_the_price_that_was_pushed(
+    connection: Connection,
+) -> None:
+    world = World({})
+    in_pyth(world, lambda block: jumping(block) if block == 1_000 else None, jumping)
+    world.logged = [pyth_log(210_000_000_000, 4, block=world.block(1_000))]
+    write(connection, world, [liquidation(world, EULER, VAULT, 1_000, 6, repaid=repaid())])
+
+    fill(connection, world, EULER)
+
+    assert rows(connection, EULER_PRICES) == [(6, "oracle", D("0.0021"), "A")]
+
+
+def test_a_push_of_redstone_is_read_in_its_adapter(connection: Connection) -> None:
+    world = World({})
+    in_adapter(
+        world,
+        jumping,
+        cache=lambda block: says("uint208 uint48", jumping(block), TIME + 12 * block - 1),
+    )
+    world.logged = [redstone_log(210_000_000_000, 4, world.block(1_000))]
+    found = [liquidation(world, EULER, VAULT, 1_000, at, repaid=repaid()) for at in (2, 6)]
+    write(connection, world, found)
+
+    fill(connection, world, EULER)
+
+    assert rows(connection, EULER_PRICES) == [
+        (2, "oracle", D("0.002"), "A"),
+        (6, "oracle", D("0.0021"), "A"),
+    ]
+
+
+def test_a_push_into_pyth_is_no_price_without_the_old_state(
+    connection: Connection,
+) -> None:
+    world = World({})
+    in_pyth(world, jumping, jumping)
+    world.state_from = HEAD - 120
+    world.logged = [pyth_log(210_000_000_000, 4, block=world.block(1_000))]
+    write(connection, world, [liquidation(world, EULER, VAULT, 1_000, 6, repaid=repaid())])
+
+    fill(connection, world, EULER)
+
+    assert rows(connection, "SELECT reason FROM ledger.no_price") == [
+        ("no plain feed, and no state at that block",)
+    ]
+
+
+# what events carry
+
+
+def case(name: str) -> Case:
+    return msgspec.json.decode((GOLDEN / f"{name}.json").read_bytes(), type=Case)
+
+
+def write_case(connection: Connection, name: str) -> list[LendingLiquidation]:
+    """The blocks, logs and rows of a golden case, as a follower writes them; gives the rows."""
+    golden = case(name)
+    first = golden.logs[0]
+    block = BlockRef(first.chain, first.block_number, first.block_hash, "", TIME)
+    outcomes = DECODER.transaction(golden.logs, known(golden.facts), is_whole=golden.is_whole)
+    found = [one for one in outcomes if isinstance(one, LendingLiquidation)]
+    times = {block.number: chain_rows.utc(block.time)}
+    with connection.transaction():
+        chain_rows.append_blocks(connection, [block])
+        chain_rows.append_logs(
+            connection, first.chain, [(log, None, golden.is_whole) for log in golden.logs]
+        )
+        chain_rows.append_facts(connection, [(fact, 1, None) for fact in golden.facts])
+        chain_rows.append_lending(connection, chain_rows.pack_lending(connection, found, times))
+    return found
+
+
+TROVES = "0x7bcb64b2c9206a5b699ed43363f6f98d4776cf5a"
+MARGIN = "0x6bd780e7fdf01d77e4d475c821f1e7ae05409072"
+TX = "0x" + 64 * "7"
+
+
+def test_the_price_of_a_trove_is_the_one_in_its_event(connection: Connection, world: World) -> None:
+    (row,) = write_case(connection, "liquity_v2/one_trove")
+    assert row.repaid is not None
+    assert row.seized is not None
+
+    assert fill(connection, world, row.venue) == {"prices": 1, "in_vain": 1}
+    assert rows(connection, PRICES) == [
+        (TROVES, row.seized.asset, 1_000, 6, "event", D("4E-15"), "A", "governed",
+         [TROVES, f"{TX}/6"], 1_000),
+    ]  # fmt: skip
+    assert rows(connection, VAIN) == [
+        (row.venue, row.repaid.asset, 1_000, -1, "no way to ask the protocol's oracle")
+    ]
+
+
+def test_a_price_that_stood_beside_the_event_values_it_before_all_others(
+    connection: Connection,
+) -> None:
+    (row,) = write_case(connection, "dolomite/liquidation")
+    world = World({}, "arbitrum")
+
+    fill(connection, world, row.venue)
+    values.value(connection, terms=terms_of(DECODER))
+
+    assert world.asked_at == []
+    assert rows(
+        connection,
+        "SELECT repaid_usd, repaid_source, seized_usd, seized_net_usd, bonus_usd, bonus_source"
+        " FROM liq.lending_values",
+    ) == [(D("1898.1"), "event", D(2000), D(2000), D("101.9"), "event")]
+
+
+def test_explain_names_the_log_that_said_the_price(connection: Connection) -> None:
+    (row,) = write_case(connection, "dolomite/liquidation")
+    prices.from_events(connection, DECODER, "arbitrum", [row.venue])
+
+    sections = explain(connection, f"{row.venue}/{row.event_key}/{row.account}")
+
+    (told,) = (section.records for section in sections if section.title == "prices")
+    assert [(one["source"], one["quality"], one["via"]) for one in told] == [
+        ("event", "A", [MARGIN, f"{TX}/4"]),
+        ("event", "A", [MARGIN, f"{TX}/3"]),
+    ]
+
+
+def test_without_the_log_beside_it_the_oracle_is_asked(connection: Connection) -> None:
+    (row,) = write_case(connection, "dolomite/numbered_account")
+    assert row.seized is not None
+    world = World(
+        {
+            asked(MARGIN, "getMarketIdByTokenAddress(address)", row.seized.asset): always(
+                "uint256", 0
+            ),
+            asked(MARGIN, "getMarketPrice(uint256)", 0): always("uint256", 4_000 * 10**18),
+        },
+        "arbitrum",
+    )
+
+    fill(connection, world, row.venue)
+
+    assert rows(connection, "SELECT asset, source, usd, quality FROM ledger.price") == [
+        (row.seized.asset, "oracle", D("4E-15"), "A")
+    ]
+    assert rows(connection, "SELECT reason FROM ledger.no_price") == [
+        ("the market does not know the asset",)
+    ]
 
 
 # without the old state

@@ -201,13 +201,15 @@ def zero(argument: Argument) -> Any:
         return tuple(zero(member) for member in argument.components)
     if argument.type == "address":
         return "0x" + 40 * "0"
+    if argument.type == "bool":
+        return False
     return b"" if argument.type.startswith("bytes") else 0
 
 
 @pytest.mark.parametrize(("spec", "role", "event"), ROLES)
 @plays("S17", "event data cut, lengthened or with dirty padding", "undecoded, with the reason")
 def test_a_broken_log_is_kept_with_a_reason(spec: ProtocolSpec, role: str, event: AbiEvent) -> None:
-    args = {a.name: False if a.type == "bool" else zero(a) for a in event.inputs}
+    args = {a.name: zero(a) for a in event.inputs}
     log = encoded(event, args, chain=CHAIN, address=OURS)
 
     logs = [b for b in broken(log, event) if b.topics[0] == log.topics[0]]
@@ -231,7 +233,7 @@ def shape(log: Log) -> tuple[str, int]:
 def test_the_same_log_of_a_stranger_is_never_a_row(
     spec: ProtocolSpec, role: str, event: AbiEvent
 ) -> None:
-    args = {a.name: False if a.type == "bool" else zero(a) for a in event.inputs}
+    args = {a.name: zero(a) for a in event.inputs}
     log = encoded(event, args, chain=CHAIN, address=STRANGER)
 
     outcomes = [DECODER.decode(b, at(role, spec)) for b in (log, *broken(log, event))]
@@ -428,7 +430,7 @@ def test_whoever_a_log_can_prove_can_be_proved_by_asking(spec: ProtocolSpec) -> 
     proved = {
         role for use in uses(spec) if isinstance(use, FactMap) for role in use.proves.values()
     }
-    assert (EMITTER_FACT in spec.asks) == bool(proved)
+    assert EMITTER_FACT in spec.asks or not proved
 
 
 @each_spec

@@ -1,5 +1,6 @@
 """Asks for the prices that liquidations want: the protocols' own oracles at their blocks, in as few
-requests as that takes; where nobody keeps the old state, the logs of Chainlink's feeds.
+requests as that takes; where nobody keeps the old state, the logs of Chainlink's feeds. What events
+themselves say is known already.
 
 What was asked and not answered is stored with the reason. What an endpoint failed to say is not
 stored at all: it is wanted again next time."""
@@ -17,13 +18,17 @@ from indexer.evm_model import (
     CallResult,
     Deployment,
     Dialogue,
+    Facts,
+    Feed,
     LogFilter,
     NoQuote,
     OracleOf,
     Quote,
     Subject,
+    Trust,
 )
 from indexer.inquiry import CallAt, at_block, inquire
+from indexer.oracles import FeedState, feed_state
 from indexer.pricing import (
     ANSWER_UPDATED,
     NO_ORACLE,
@@ -31,7 +36,6 @@ from indexer.pricing import (
     NO_UNIT,
     STALE_SECONDS,
     WHOLE_BLOCK,
-    Feed,
     LoggedFeed,
     Look,
     Moves,
@@ -39,12 +43,14 @@ from indexer.pricing import (
     Price,
     Update,
     Wanted,
+    carried,
     emitters_of,
-    feed_state,
     is_answered,
     logged,
     no_price,
     priced,
+    pushed,
+    pushes,
     references,
     scale_of,
     update_of,
@@ -53,6 +59,7 @@ from indexer.pricing import (
 from indexer.sources.endpoints import NotServed
 from indexer.sources.evm import EvmSource
 from indexer.sources.evm_calls import Question
+from indexer.store import chain_rows
 from indexer.store import prices as store
 from indexer.store.database import Connection
 
@@ -78,27 +85,76 @@ def fill(
     told: Told = lambda counts: None,
 ) -> Counter[str]:
     """Ask for what liquidations of some venues of a chain want and store it, batch by batch, the
-    newest first. Raises SourceFault; what was stored before stays."""
+    newest first, after what their events say. Raises SourceFault; what was stored before stays."""
     chain = source.profile.name
     asker = Prices(source, decoder)
-    counts: Counter[str] = Counter()
+    counts = from_events(connection, decoder, chain, venues, again=again, since=since)
     wanted = store.wanted(connection, chain, venues, again=again, since=since)
     for batch in _batches(wanted):
         rows = asker.ask(batch)
-        answered = {_place(row) for row in rows}
-        with connection.transaction():
-            asked = [one for one in batch if _place(one) in answered]
-            store.append(connection, chain, asked, rows)
+        _append(connection, chain, batch, rows)
         counts["prices"] += sum(isinstance(row, Price) for row in rows)
         counts["in_vain"] += sum(isinstance(row, NoPrice) for row in rows)
         told(counts)
     return counts
 
 
+def from_events(
+    connection: Connection,
+    decoder: Decoder,
+    chain: str,
+    venues: Sequence[str],
+    *,
+    again: bool = False,
+    since: datetime | None = None,
+) -> Counter[str]:
+    """Store the prices that stored events carry; nobody is asked."""
+    counts: Counter[str] = Counter()
+    venues = [venue for venue in venues if decoder.carries_prices(venue)]
+    if not venues:
+        return counts
+    facts: Facts = {}
+    for batch in _batches(store.wanted(connection, chain, venues, again=again, since=since)):
+        facts = facts or {**decoder.known_facts, **chain_rows.facts(connection, chain)}
+        rows = [
+            row for one in _by_block(batch) for row in _carried(connection, decoder, facts, one)
+        ]
+        _append(connection, chain, batch, rows)
+        counts["prices"] += len(rows)
+    return counts
+
+
+def _append(
+    connection: Connection, chain: str, batch: Sequence[Wanted], rows: Sequence[Price | NoPrice]
+) -> None:
+    answered = {_place(row) for row in rows}
+    with connection.transaction():
+        asked = [one for one in batch if _place(one) in answered]
+        store.append(connection, chain, asked, rows)
+
+
+def _carried(
+    connection: Connection, decoder: Decoder, facts: Facts, of_block: Sequence[Wanted]
+) -> Iterator[Price]:
+    """What the events of one block say."""
+    block = of_block[0].block
+    stored = chain_rows.stored_logs(connection, block.chain, block.number, block.number + 1)
+    logs = [log for log, *_ in stored]
+    for one in of_block:
+        trust: Trust = "market" if decoder.spec_of(one.venue).is_permissionless else "governed"
+        said = decoder.prices(one.venue, logs, facts)
+        yield from carried(one, {log.log_index: log for log in logs}, said, trust)
+
+
+def _by_block(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:
+    for _, of_block in groupby(wanted, key=lambda one: one.block.number):
+        yield list(of_block)
+
+
 def _batches(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:
     batch: list[Wanted] = []
     blocks = 0
-    for _, of_block in groupby(wanted, key=lambda one: one.block.number):
+    for of_block in _by_block(wanted):
         batch += of_block
         blocks += 1
         if blocks == BLOCKS_AT_ONCE:
@@ -270,7 +326,7 @@ class Prices:
 
     def _moves(
         self, state: _State, looks: Iterable[tuple[BlockRef, Look]]
-    ) -> dict[int, dict[str, Moves]]:
+    ) -> dict[int, dict[Feed, Moves]]:
         """Of the feeds that may have changed a price inside its block: what they say at both ends
         and the updates between them."""
         wanted = {(block, feed) for block, look in looks if (feed := wants_feed(look))}
@@ -287,36 +343,30 @@ class Prices:
             for block, feed in wanted
         }
         updates = self._updates_in(
-            {
-                place: {feed for feed in (place[1], now.aggregator) if feed}
-                for place, (before, now) in ends.items()
-                if before != now
-            }
+            {place: pushes(place[1], now) for place, (before, now) in ends.items() if before != now}
         )
-        moves: dict[int, dict[str, Moves]] = {}
+        moves: dict[int, dict[Feed, Moves]] = {}
         for (block, feed), seen in updates.items():
             moves.setdefault(block.number, {})[feed] = Moves(*ends[block, feed], seen)
         return moves
 
     def _updates_in(
-        self, emitters: Mapping[tuple[BlockRef, str], set[str]]
-    ) -> dict[tuple[BlockRef, str], tuple[Update, ...]]:
+        self, filters: Mapping[tuple[BlockRef, Feed], LogFilter]
+    ) -> dict[tuple[BlockRef, Feed], tuple[Update, ...]]:
         """The updates of each feed in each block, all in one request."""
-        of_block: dict[BlockRef, set[str]] = {}
-        for (block, _), of_feed in emitters.items():
-            of_block.setdefault(block, set()).update(of_feed)
-        wanted = [(block, _answers_of(of_it)) for block, of_it in of_block.items()]
+        of_block: dict[BlockRef, LogFilter] = {}
+        for (block, _), one in filters.items():
+            of_block[block] = _union(of_block.get(block, one), one)
         try:
-            logs = self._source.logs_of_blocks(wanted)
+            logs = self._source.logs_of_blocks(list(of_block.items()))
         except NotServed:  # these logs are gone: which side a liquidation stands on stays unknown
             return {}
-        updates = {
-            block: [update for log in found if (update := update_of(log))]
-            for (block, _), found in zip(wanted, logs, strict=True)
-        }
+        found = dict(zip(of_block, logs, strict=True))
         return {
-            place: tuple(one for one in updates[place[0]] if one.emitter in of_feed)
-            for place, of_feed in emitters.items()
+            (block, feed): tuple(
+                update for log in found[block] if one.wants(log) and (update := pushed(feed, log))
+            )
+            for (block, feed), one in filters.items()
         }
 
     # by the logs of feeds
@@ -374,8 +424,8 @@ class Prices:
 
     def _states_of(
         self, quotes: Sequence[Quote], head: BlockRef
-    ) -> dict[str, tuple[Feed, tuple[str, ...]]]:
-        feeds = sorted({quote.feed for quote in quotes if quote.feed})
+    ) -> dict[str, tuple[FeedState, tuple[str, ...]]]:
+        feeds = sorted({quote.feed for quote in quotes if isinstance(quote.feed, str)})
         states = inquire(
             {feed: feed_state(feed) for feed in feeds},
             lambda calls: self._source.call_many(calls, head),
@@ -472,6 +522,13 @@ def _is_dollars(quote: Quote | NoQuote) -> TypeGuard[Quote]:
     return isinstance(quote, Quote) and quote.unit == USD
 
 
+def _union(one: LogFilter, other: LogFilter) -> LogFilter:
+    return LogFilter(
+        (one.addresses or frozenset()) | (other.addresses or frozenset()),
+        one.topics0 | other.topics0,
+    )
+
+
 def _answers_of(emitters: Iterable[str]) -> LogFilter:
     return LogFilter(frozenset(emitters), frozenset({ANSWER_UPDATED}))
 
@@ -539,7 +596,7 @@ def _rows(
     one: Wanted,
     seen: _Seen,
     references: Mapping[_ReferenceOf, Look],
-    moves: Mapping[str, Moves],
+    moves: Mapping[Feed, Moves],
 ) -> list[Price | NoPrice]:
     """Prices from both sides, as far as there are; where there is none, why the own has none."""
     links = _own_links(one, seen, references)
@@ -564,7 +621,7 @@ def _logged_feeds(
     one: Wanted,
     own: Quote | NoQuote,
     dollars: Mapping[str, Quote],
-    feeds: Mapping[str, tuple[Feed, tuple[str, ...]]],
+    feeds: Mapping[str, tuple[FeedState, tuple[str, ...]]],
 ) -> tuple[LoggedFeed, ...]:
     """The feeds that an asset's price is the product of: of the own oracle, with that of its
     unit, else of the reference oracle; none where one of them is not plain."""
@@ -580,9 +637,9 @@ def _logged_feeds(
 
 
 def _logged_feed(
-    quote: Quote | None, feeds: Mapping[str, tuple[Feed, tuple[str, ...]]]
+    quote: Quote | None, feeds: Mapping[str, tuple[FeedState, tuple[str, ...]]]
 ) -> LoggedFeed | None:
-    if quote is None or quote.feed is None:
+    if quote is None or not isinstance(quote.feed, str):
         return None
     state, emitters = feeds[quote.feed]
     scale = scale_of(quote, state.answer)

@@ -5,7 +5,7 @@ the last byte only; the Ethereum Vault Connector logs the owner once."""
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
-from indexer.abi_calls import address_of, call, getter, rate_by, vouched_for
+from indexer.abi_calls import address_of, call, getter, rate_by, uint_of, vouched_for
 from indexer.evm_model import (
     EMITTER,
     EMITTER_FACT,
@@ -19,6 +19,7 @@ from indexer.evm_model import (
     EventMap,
     FactMap,
     Facts,
+    Feed,
     Inquiry,
     Joinable,
     Learn,
@@ -28,13 +29,23 @@ from indexer.evm_model import (
     MissingFact,
     NoQuote,
     ProtocolSpec,
+    PythFeed,
     Quote,
+    RedstoneFeed,
     Sibling,
     Subject,
     UndecodedLog,
     Value,
 )
-from indexer.oracles import UNKNOWN_UNIT, number_of, oracle_of, scaled, unit_itself
+from indexer.oracles import (
+    UNKNOWN_UNIT,
+    contract_of,
+    feed_state,
+    number_of,
+    oracle_of,
+    scaled,
+    unit_itself,
+)
 from indexer.venues.evm import deployments
 
 # 0x and 19 bytes; euler-xyz/ethereum-vault-connector:src/EthereumVaultConnector.sol
@@ -128,8 +139,50 @@ def oracle(subject: Subject, deployed: Sequence[Deployment]) -> Dialogue[Quote |
         if not isinstance(quote, NoQuote):
             is_dollar = unit == DOLLAR
             per_unit = scaled(quote, places + (DOLLAR_DECIMALS if is_dollar else 0))
-            return Quote(per_unit, USD if is_dollar else unit, (vault, router), trust="market")
+            adapter, feed, at_round = yield from _feed(router, asset, unit)
+            return Quote(
+                per_unit,
+                USD if is_dollar else unit,
+                (vault, router, *adapter),
+                trust="market",
+                feed=feed,
+                feed_round=at_round,
+            )
     return next(quote for quote in reversed(quotes) if isinstance(quote, NoQuote))
+
+
+def _feed(
+    router: str, asset: str, unit: str
+) -> Dialogue[tuple[tuple[str, ...], Feed | None, int | None]]:
+    """The adapter that the router chooses, if it is Euler's own router, and what that reads, if it
+    is one feed: Pyth's, RedStone's or Chainlink's. Whether the adapter says any more than its feed,
+    as shares or the reciprocal of a price do, is seen when the feed moves.
+
+    euler-xyz/euler-price-oracle:src/adapter/pyth/PythOracle.sol, redstone/RedstoneCoreOracle.sol,
+    chainlink/ChainlinkOracle.sol"""
+    (way,) = yield [
+        call(router, "resolveOracle(uint256,address,address)", 10 ** QUOTED[-1], asset, unit)
+    ]
+    adapter = address_of(way, 3, of=4)
+    if adapter is None or adapter == NOBODY:
+        return (), None, None
+    contract, price_id, cache, proxy = yield [
+        call(adapter, "pyth()"),
+        call(adapter, "feedId()"),
+        call(adapter, "cache()"),
+        call(adapter, "feed()"),
+    ]
+    feed: Feed | None = contract_of(proxy)
+    if (pyth := contract_of(contract)) and (number := uint_of(price_id)):
+        feed = PythFeed(pyth, f"0x{number:064x}")
+    elif uint_of(cache, 1, of=2):
+        feed = RedstoneFeed(adapter)
+    if feed is None:
+        return (adapter,), None, None
+    state = yield from feed_state(feed)
+    if state.emitter is None:  # by whose logs it changes nobody knows
+        return (adapter,), None, None
+    return (adapter,), feed, state.round
 
 
 SPEC = ProtocolSpec(
