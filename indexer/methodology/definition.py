@@ -10,18 +10,19 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 
 from indexer.errors import ConfigError
 from indexer.evm_model import LendingMethod
 from indexer.families import Relation
+from indexer.model import EXACT
 from indexer.model import Method as PerpMethod
 
 PRESETS = Path(__file__).parent / "presets"
@@ -42,14 +43,17 @@ Method = PerpMethod | LendingMethod | LedgerMethod
 PERP_METHODS: tuple[str, ...] = (*get_args(PerpMethod), *get_args(LedgerMethod))
 LENDING_METHODS: tuple[str, ...] = get_args(LendingMethod)
 USUAL_METHODS: tuple[Method, ...] = (
-    "market", "backstop", "adl_of_user", "repay_seize", "pre_liquidation", "debt_transfer",
-    "absorb", "heal",
+    "market", "backstop", "adl_of_user", "adl_of_vault", "repay_seize", "pre_liquidation",
+    "debt_transfer", "absorb", "heal",
 )  # fmt: skip
 Party = Literal["user", "protocol_vault"]
 Leg = Literal["liquidated", "counterparty", "both"]
 PerpValue = Literal["fill", "mark", "bankruptcy", "margin_lost", "realised"]
 LendingValue = Literal["repaid", "seized", "seized_net", "bonus", "loss", "bad_debt"]
 MarginMode = Literal["cross", "isolated", "unknown"]
+VenueName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9_]+(\.[a-z0-9-]+)?$")]
+ChainName = Annotated[str, msgspec.Meta(pattern="^[0-9a-z][0-9a-z-]*$")]
+Family = Annotated[str, msgspec.Meta(pattern="^[A-Z]+$")]
 
 GROUPS = (
     "coverage", "window", "scope", "methods", "party", "leg", "repeat", "valuation", "price",
@@ -103,7 +107,7 @@ WindowRule = Calendar | Rolling | Blocks | Segment
 class Assets(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which assets: none named is all. `relations` says what counts as one of a family."""
 
-    families: tuple[str, ...] = ()
+    families: tuple[Family, ...] = ()
     relations: tuple[Relation, ...] = ("self", "wrapped", "bridged")
 
 
@@ -148,8 +152,8 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     window: WindowRule = Calendar()
 
     instruments: tuple[Instrument, ...] = ("perp", "lending")
-    venues: tuple[str, ...] = ()
-    chains: tuple[str, ...] = ()
+    venues: tuple[VenueName, ...] = ()
+    chains: tuple[ChainName, ...] = ()
     markets: tuple[str, ...] = ()
     assets: Assets = Assets()
     margin_modes: tuple[MarginMode, ...] = ("cross", "isolated", "unknown")
@@ -193,6 +197,12 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         """Whether totals of two windows add up to that of both together."""
         return self.repeat.keep == "all" and self.sample is None and self.minimum_usd == 0
 
+    @property
+    def is_one_sum(self) -> bool:
+        """Whether what it counts may stand in one sum: the notional of perpetuals and the debt of
+        loans are exposure, what was lost of both is loss, and no other two are alike."""
+        return len(self.instruments) == 1 or (self.perp_value, self.lending_value) in _ALIKE
+
     def group(self, name: str) -> dict[str, Any]:
         """The fields of one of `GROUPS`, as data."""
         data = msgspec.to_builtins(self)
@@ -223,6 +233,16 @@ FIELDS_OF = {
 _SETS = (
     "instruments", "venues", "chains", "markets", "margin_modes", "methods", "dirs", "parties",
 )  # fmt: skip
+_ALIKE = {
+    ("fill", "repaid"), ("mark", "repaid"), ("bankruptcy", "repaid"), ("margin_lost", "loss"),
+}  # fmt: skip
+_ONLY_OF: dict[Instrument, tuple[str, ...]] = {
+    "perp": ("perp_value",),
+    "lending": ("lending_value",),
+}
+"""Fields that say nothing of the other instrument."""
+_USUAL = {field.name: field.default for field in msgspec.structs.fields(Definition)}
+_DIGITS = 18  # before and after the point: what decimals of dollars and shares may have
 _SOURCE = re.compile("event|oracle|feed_log|reference|hyperliquid|file:[a-z0-9][a-z0-9_-]*")
 
 
@@ -272,26 +292,49 @@ def instrument_of(method: str) -> Instrument:
 
 
 def _in_one_form(d: Definition) -> Definition:
-    """Sets in order and decimals without an exponent: what means the same has the same hash."""
-    window = d.window
+    """Sets in order, decimals without an exponent, times in UTC: what means the same has the same
+    hash."""
+    window, as_of = d.window, d.labels.as_of
     if isinstance(window, Segment):
         window = msgspec.structs.replace(window, threshold=_plain(window.threshold))
-    sets = {name: tuple(sorted(getattr(d, name))) for name in _SETS}
-    return msgspec.structs.replace(d, window=window, minimum_usd=_plain(d.minimum_usd), **sets)
+    if as_of is not None:
+        as_of = datetime.fromisoformat(as_of).astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return msgspec.structs.replace(
+        d,
+        window=window,
+        minimum_usd=_plain(d.minimum_usd),
+        assets=_sorted(d.assets, "families", "relations"),
+        labels=msgspec.structs.replace(_sorted(d.labels, "only", "without"), as_of=as_of),
+        **{name: tuple(sorted(getattr(d, name))) for name in _SETS},
+    )
+
+
+_Sets = TypeVar("_Sets", Assets, Labels)
+
+
+def _sorted(those: _Sets, *names: str) -> _Sets:
+    return msgspec.structs.replace(
+        those, **{name: tuple(sorted(getattr(those, name))) for name in names}
+    )
 
 
 def _plain(number: Decimal) -> Decimal:
-    return Decimal(format(number.normalize(), "f"))
+    return Decimal(format(EXACT.normalize(number.copy_abs()), "f"))  # 0 may have come with a sign
 
 
 def _contradictions(d: Definition) -> Iterator[str]:
     """What of a definition cannot be, in words for its author."""
-    for name in (*_SETS, "prices"):
-        values = getattr(d, name)
+    lists = {name: getattr(d, name) for name in (*_SETS, "prices")} | {
+        "assets.families": d.assets.families, "assets.relations": d.assets.relations,
+        "labels.only": d.labels.only, "labels.without": d.labels.without,
+    }  # fmt: skip
+    for name, values in lists.items():
         if len(set(values)) < len(values):
             yield f"{name} names something twice"
-    for name in ("instruments", "methods", "parties", "margin_modes"):
-        if not getattr(d, name):
+        if "" in values:
+            yield f"{name} names something without a name"
+    for name in ("instruments", "methods", "parties", "margin_modes", "assets.relations"):
+        if not lists[name]:
             yield f"{name} is empty: nothing could count"
     for instrument in d.instruments:
         if not any(instrument_of(method) == instrument for method in d.methods):
@@ -299,11 +342,21 @@ def _contradictions(d: Definition) -> Iterator[str]:
     for method in d.methods:
         if instrument_of(method) not in d.instruments:
             yield f"the method {method} is of {instrument_of(method)}, which is no instrument here"
+    for instrument, names in _ONLY_OF.items():
+        for name in names if instrument not in d.instruments else ():
+            if getattr(d, name) != _USUAL[name]:
+                yield f"{name} says something of {instrument}, which is no instrument here"
+    if "perp" not in d.instruments and set(d.margin_modes) != set(get_args(MarginMode)):
+        yield "margin_modes are of perp, which is no instrument here"
+    if not d.assets.families and set(d.assets.relations) != set(Assets().relations):
+        yield "assets.relations says what belongs to a family: name one in assets.families"
     if "ledger_update" in d.methods:
         if d.methods != ("ledger_update",):
             yield "ledger_update tells of the same liquidations as fills do: it stands alone"
         if d.perp_value != "mark" or d.leg != "liquidated" or d.count not in ("action", "account"):
             yield "ledger_update values accounts at mark: perp_value mark, count action or account"
+        if d.dirs or d.sample is not None:
+            yield "ledger_update has neither dirs nor orders to sample"
     if d.leg != "liquidated":
         if d.instruments != ("perp",):
             yield "only a perpetual's trade has a counterparty's leg: instruments perp"
@@ -316,9 +369,9 @@ def _contradictions(d: Definition) -> Iterator[str]:
     if isinstance(d.window, Calendar) and not is_zone(d.window.zone):
         yield f"{d.window.zone!r} is no time zone"
     if isinstance(d.window, Segment) and not _is_share(d.window.threshold):
-        yield "the threshold of a segment is a share between 0 and 1"
-    if not d.minimum_usd.is_finite() or d.minimum_usd < 0:
-        yield "minimum_usd is a number of dollars, from 0 up"
+        yield f"the threshold of a segment is a share between 0 and 1, of {_DIGITS} digits"
+    if not _is_number(d.minimum_usd):
+        yield f"minimum_usd is a number of dollars from 0 up, of {_DIGITS} digits"
     if d.sample is not None and d.repeat.keep != "all":
         yield "a sample of orders and a choice of an episode's actions exclude each other"
     if d.labels.as_of is not None and not (d.labels.only or d.labels.without):
@@ -332,23 +385,36 @@ def _contradictions(d: Definition) -> Iterator[str]:
             yield f"{source!r} is no price source"
     if "lending" in d.instruments and not d.prices:
         yield "loans have no value without prices"
+    if d.stablecoins == "market" and not d.prices:
+        yield "a dollar token has no market price without prices"
 
 
 def is_zone(name: str) -> bool:
-    """Whether the time zone database knows a zone."""
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True
+    """Whether the time zone database knows a zone: the packaged one, as a machine's own also has
+    names that mean something else elsewhere, such as localtime."""
+    return name in _zones()
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(files("tzdata").joinpath("zones").read_text(encoding="utf-8").split())
 
 
 def _is_share(number: Decimal) -> bool:
-    return number.is_finite() and 0 < number < 1
+    return _is_number(number) and 0 < number < 1
+
+
+def _is_number(number: Decimal) -> bool:
+    """Whether it is finite, not below 0 and short enough to be kept as it is."""
+    if not number.is_finite() or number < 0:
+        return False
+    digits = number.as_tuple()
+    return number < 10**_DIGITS and isinstance(digits.exponent, int) and digits.exponent >= -_DIGITS
 
 
 def _is_moment(text: str) -> bool:
     try:
-        return datetime.fromisoformat(text).tzinfo is not None
-    except ValueError:
+        moment = datetime.fromisoformat(text)
+        return moment.tzinfo is not None and moment.astimezone(UTC) == moment
+    except (ValueError, OverflowError):
         return False

@@ -1,8 +1,597 @@
-"""What a total means: definitions, saved totals, rollups."""
+"""What a total means: definitions with their SQL, totals of them, saved totals, sums by day.
+
+A definition compiles to a query over the tables; it stands in `ledger.definition`, and the functions
+here run it and add up what it gives. So a total in SQL and one at the command line are the same.
+"""
+
+from alembic import op
+
+from indexer.store.comments import comment_on
 
 revision = "0005"
 down_revision = "0004"
 
+TABLES = """
+CREATE TABLE ledger.definition (
+    id text COLLATE "C" PRIMARY KEY,
+    hash text NOT NULL,
+    body text NOT NULL,
+    says text NOT NULL,
+    mirrors text NOT NULL,
+    fidelity text NOT NULL CHECK (fidelity IN ('exact', 'approximate', 'simulated')),
+    zone text NOT NULL,
+    gap interval NOT NULL CHECK (gap > interval '30 s'),
+    is_additive boolean NOT NULL,
+    paragraph_en text NOT NULL,
+    paragraph_zh text NOT NULL,
+    query text NOT NULL,
+    registered_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE ledger.total (
+    total_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    definition text COLLATE "C" NOT NULL,
+    definition_hash text NOT NULL,
+    body text NOT NULL,
+    said text NOT NULL,
+    low timestamptz NOT NULL,
+    high timestamptz NOT NULL,
+    block_from bigint,
+    block_to bigint,
+    usd numeric,
+    is_complete boolean NOT NULL,
+    result jsonb NOT NULL,
+    coverage jsonb NOT NULL,
+    price_set text NOT NULL,
+    labels_as_of timestamptz NOT NULL,
+    code_version text NOT NULL,
+    saved_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE ledger.rolled_day (
+    definition text COLLATE "C" NOT NULL REFERENCES ledger.definition ON DELETE CASCADE,
+    day date NOT NULL,
+    PRIMARY KEY (definition, day)
+);
+
+CREATE TABLE ledger.account_total (
+    definition text COLLATE "C" NOT NULL,
+    day date NOT NULL,
+    venue text COLLATE "C" NOT NULL,
+    account text COLLATE "C" NOT NULL,
+    usd numeric,
+    long_usd numeric,
+    short_usd numeric,
+    records bigint NOT NULL,
+    unvalued bigint NOT NULL,
+    PRIMARY KEY (definition, day, venue, account),
+    FOREIGN KEY (definition, day) REFERENCES ledger.rolled_day ON DELETE CASCADE
+);
+"""
+
+# What a total is made of. `lines` is the definition's query, cut to what is looked at; the gap is $6.
+# An account's units of each level are told apart by venue, so that those of two venues add up.
+TOTAL = """
+CREATE FUNCTION ledger.total_query(query text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 'WITH lines AS MATERIALIZED (
+    SELECT line, instrument, venue COLLATE "C" AS venue, dex, unit COLLATE "C" AS unit,
+           market COLLATE "C" AS market, asset COLLATE "C" AS asset, side, method, price_source,
+           block_at, is_flat, event_key COLLATE "C" AS event_key, nullif(liquidated, unit) AS other,
+           fill COLLATE "C" AS fill, order_id COLLATE "C" AS order_id, action COLLATE "C" AS action,
+           usd
+    FROM (' || query || ') line
+)' || $text$
+, counted AS (
+    SELECT * FROM lines WHERE line = 'counted'
+), money AS (
+    SELECT instrument, venue, asset, method, side, price_source, sum(usd) AS usd,
+           count(*) AS records, count(*) - count(usd) AS unvalued,
+           count(*) FILTER (WHERE fill IS NULL) AS lone_fills
+    FROM counted GROUP BY 1, 2, 3, 4, 5, 6
+), splits AS (
+    SELECT CASE grouping(instrument, venue, asset, method, side, price_source)
+               WHEN 63 THEN 'total' WHEN 31 THEN 'instrument' WHEN 47 THEN 'venue'
+               WHEN 55 THEN 'asset' WHEN 59 THEN 'method' WHEN 61 THEN 'side'
+               WHEN 62 THEN 'price_source' END AS section,
+           coalesce(instrument, venue, asset, method, side, price_source) AS name,
+           CASE WHEN sum(records) > sum(unvalued) OR sum(records) IS NULL
+                THEN coalesce(sum(usd), 0) END AS usd,
+           sum(usd) FILTER (WHERE side = 'long') AS long_usd,
+           sum(usd) FILTER (WHERE side = 'short') AS short_usd,
+           coalesce(sum(records), 0)::bigint AS records,
+           coalesce(sum(unvalued), 0)::bigint AS unvalued
+    FROM money
+    GROUP BY GROUPING SETS (
+        (), (instrument), (venue), (asset), (method), (side), (price_source)
+    )
+), fills AS (
+    SELECT venue, fill, min(unit) AS unit, min(event_key) AS event_key, min(other) AS other,
+           min(block_at) AS first_at, max(block_at) AS last_at, sum(usd) AS usd
+    FROM counted WHERE fill IS NOT NULL GROUP BY venue, fill
+), orders AS (
+    SELECT venue, unit, market, order_id, min(block_at) AS first_at, max(block_at) AS last_at,
+           sum(usd) AS usd
+    FROM counted GROUP BY 1, 2, 3, 4
+), actions AS (
+    SELECT venue, unit, action, min(block_at) AS first_at, max(block_at) AS last_at,
+           sum(usd) AS usd
+    FROM counted GROUP BY 1, 2, 3
+), begun AS MATERIALIZED (
+    SELECT venue, dex, unit, block_at, usd,
+           block_at - lag(block_at) OVER of_episode > $6 AS begins_episode,
+           block_at - lag(block_at) OVER of_position <= $6
+               AND NOT lag(is_flat) OVER of_position AS is_same_position
+    FROM counted
+    WINDOW of_position AS (
+               PARTITION BY venue, dex, unit, market, side ORDER BY block_at, is_flat),
+           of_episode AS (PARTITION BY venue, dex, unit ORDER BY block_at)
+), episodes AS (
+    SELECT venue, dex, unit, min(block_at) AS first_at, max(block_at) AS last_at, sum(usd) AS usd
+    FROM (
+        SELECT begun.*, count(*) FILTER (WHERE begins_episode) OVER (
+            PARTITION BY venue, dex, unit ORDER BY block_at ROWS UNBOUNDED PRECEDING
+        ) AS episode
+        FROM begun
+    ) placed
+    GROUP BY venue, dex, unit, episode
+), accounts AS (
+    SELECT venue, unit, min(block_at) AS first_at, max(block_at) AS last_at, sum(usd) AS usd
+    FROM counted GROUP BY venue, unit
+), kinds AS (
+    SELECT DISTINCT venue, instrument FROM money
+), levels AS (
+    SELECT venue, 'fill' AS level, sum(lone_fills)::bigint AS units FROM money GROUP BY venue
+    UNION ALL SELECT venue, 'fill', count(*) FROM fills GROUP BY venue
+    UNION ALL SELECT venue, 'order', count(*) FROM orders GROUP BY venue
+    UNION ALL SELECT venue, 'action', count(*) FROM actions GROUP BY venue
+    UNION ALL SELECT venue, 'position', count(*) FILTER (WHERE is_same_position IS NOT TRUE)
+              FROM begun GROUP BY venue
+    UNION ALL SELECT venue, 'episode', count(*) FROM episodes GROUP BY venue
+), counts AS (
+    SELECT CASE grouping(instrument, venue) WHEN 3 THEN 'total' WHEN 1 THEN 'instrument'
+                ELSE 'venue' END AS section,
+           coalesce(instrument, venue) AS name,
+           coalesce(sum(units) FILTER (WHERE level = 'fill'), 0)::bigint AS fills,
+           coalesce(sum(units) FILTER (WHERE level = 'order'), 0)::bigint AS orders,
+           coalesce(sum(units) FILTER (WHERE level = 'action'), 0)::bigint AS actions,
+           coalesce(sum(units) FILTER (WHERE level = 'position'), 0)::bigint AS positions,
+           coalesce(sum(units) FILTER (WHERE level = 'episode'), 0)::bigint AS episodes
+    FROM levels JOIN kinds USING (venue)
+    GROUP BY GROUPING SETS ((), (instrument), (venue))
+), people AS (
+    SELECT 'total' AS section, NULL AS name, count(DISTINCT unit) AS accounts FROM accounts
+    UNION ALL
+    SELECT 'instrument', instrument, count(DISTINCT unit)
+    FROM accounts JOIN kinds USING (venue) GROUP BY instrument
+    UNION ALL
+    SELECT 'venue', venue, count(*) FROM accounts GROUP BY venue
+    UNION ALL
+    SELECT 'asset', asset, count(*)
+    FROM (SELECT asset FROM counted GROUP BY asset, unit) held GROUP BY asset
+), largest AS (
+    (SELECT 'fill' AS level, venue, unit,
+            venue || '/' || event_key || '/' || coalesce(other, unit) AS key,
+            block_at AS first_at, block_at AS last_at, usd
+     FROM counted WHERE fill IS NULL AND usd IS NOT NULL
+     ORDER BY usd DESC, venue, event_key, unit LIMIT 1)
+    UNION ALL
+    (SELECT 'fill', venue, unit, venue || '/' || event_key || '/' || coalesce(other, unit),
+            first_at, last_at, usd
+     FROM fills WHERE usd IS NOT NULL ORDER BY usd DESC, venue, fill LIMIT 1)
+    UNION ALL
+    (SELECT 'order', venue, unit, venue || '/' || unit || '/' || market || '/' || order_id,
+            first_at, last_at, usd
+     FROM orders WHERE usd IS NOT NULL ORDER BY usd DESC, venue, unit, market, order_id LIMIT 1)
+    UNION ALL
+    (SELECT 'action', venue, unit, venue || '/' || unit || '/' || action, first_at, last_at, usd
+     FROM actions WHERE usd IS NOT NULL ORDER BY usd DESC, venue, unit, action LIMIT 1)
+    UNION ALL
+    (SELECT 'episode', venue, unit,
+            venue || '/' || unit || '/' || dex || '@'
+                || to_char(first_at AT TIME ZONE 'UTC', 'YYYYMMDD"T"HH24MISS.US'),
+            first_at, last_at, usd
+     FROM episodes WHERE usd IS NOT NULL ORDER BY usd DESC, venue, unit, dex, first_at LIMIT 1)
+    UNION ALL
+    (SELECT 'account', venue, unit, venue || '/' || unit, first_at, last_at, usd
+     FROM accounts WHERE usd IS NOT NULL ORDER BY usd DESC, venue, unit LIMIT 1)
+)
+SELECT splits.section, splits.name, usd, long_usd, short_usd, records,
+       fills, orders, actions, positions, episodes, accounts, unvalued,
+       NULL AS venue, NULL AS account, NULL AS key,
+       NULL::timestamptz AS first_at, NULL::timestamptz AS last_at
+FROM splits
+LEFT JOIN counts ON (counts.section, coalesce(counts.name, ''))
+                  = (splits.section, coalesce(splits.name, ''))
+LEFT JOIN people ON (people.section, coalesce(people.name, ''))
+                  = (splits.section, coalesce(splits.name, ''))
+UNION ALL
+SELECT 'beside', line, sum(usd), sum(usd) FILTER (WHERE side = 'long'),
+       sum(usd) FILTER (WHERE side = 'short'), count(*), NULL, NULL, NULL, NULL, NULL,
+       count(DISTINCT unit), count(*) - count(usd), NULL, NULL, NULL, NULL, NULL
+FROM lines WHERE line <> 'counted' GROUP BY line
+UNION ALL
+(SELECT DISTINCT ON (level) 'largest', level, usd, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        NULL, NULL, venue, unit, key, first_at, last_at
+ FROM largest ORDER BY level, usd DESC, venue, key)
+$text$;
+"""
+
+# The venues that have rows: one look at the index for each.
+FUNCTIONS = """
+CREATE FUNCTION ledger.venues_with_rows() RETURNS text[]
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+    WITH RECURSIVE perps AS (
+        SELECT min(venue) AS venue FROM ledger.liquidation
+        UNION ALL
+        SELECT (SELECT min(l.venue) FROM ledger.liquidation l WHERE l.venue > perps.venue)
+        FROM perps WHERE perps.venue IS NOT NULL
+    ), loans AS (
+        SELECT min(venue) AS venue FROM ledger.lending_liquidation
+        UNION ALL
+        SELECT (SELECT min(l.venue) FROM ledger.lending_liquidation l WHERE l.venue > loans.venue)
+        FROM loans WHERE loans.venue IS NOT NULL
+    )
+    SELECT coalesce(array_agg(venue ORDER BY venue), '{}') FROM (
+        SELECT venue FROM perps UNION SELECT venue FROM loans
+        UNION SELECT venue FROM ledger.ledger_liquidation
+    ) found WHERE venue IS NOT NULL;
+END;
+
+CREATE FUNCTION ledger.defined(id text) RETURNS ledger.definition
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+    one ledger.definition;
+BEGIN
+    SELECT * INTO one FROM ledger.definition d WHERE d.id = defined.id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no definition %', quote_nullable(id)
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'SELECT id FROM liq.definitions';
+    END IF;
+    RETURN one;
+END $$;
+
+CREATE FUNCTION ledger.moment_of(definition text, said text) RETURNS timestamptz
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    IF said ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' THEN
+        RETURN said::timestamp AT TIME ZONE (ledger.defined(definition)).zone;
+    ELSIF said ~ '(Z|[+-][0-9]{2}(:?[0-9]{2})?)$' THEN
+        RETURN said::timestamptz;
+    END IF;
+    RAISE EXCEPTION '% is neither a date nor a time with its zone', quote_nullable(said)
+        USING ERRCODE = 'invalid_parameter_value',
+              HINT = 'write 2025-10-10, or 2025-10-10T21:15:00Z';
+END $$;
+
+CREATE FUNCTION ledger.lines(
+    definition text, low timestamptz, high timestamptz, block_from bigint, block_to bigint
+) RETURNS TABLE ({shown})
+LANGUAGE plpgsql STABLE SET work_mem = '64MB' SET jit = off AS $$
+BEGIN
+    RETURN QUERY EXECUTE (ledger.defined(definition)).query
+        USING low, high, ledger.venues_with_rows(), block_from, block_to;
+END $$;
+
+CREATE FUNCTION liq.counted(
+    definition text, low timestamptz, high timestamptz,
+    block_from bigint DEFAULT NULL, block_to bigint DEFAULT NULL
+) RETURNS TABLE ({public})
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT {select} FROM ledger.lines(definition, low, high, block_from, block_to)
+    WHERE line = 'counted';
+END;
+
+CREATE FUNCTION liq.counted(definition text, low text, high text) RETURNS TABLE ({public})
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT * FROM liq.counted(
+        definition, ledger.moment_of(definition, low), ledger.moment_of(definition, high));
+END;
+
+CREATE FUNCTION liq.beside(definition text, low timestamptz, high timestamptz)
+RETURNS TABLE (line text, {public})
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT line, {select} FROM ledger.lines(definition, low, high, NULL, NULL)
+    WHERE line <> 'counted';
+END;
+
+CREATE FUNCTION liq.beside(definition text, low text, high text)
+RETURNS TABLE (line text, {public})
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT * FROM liq.beside(
+        definition, ledger.moment_of(definition, low), ledger.moment_of(definition, high));
+END;
+
+CREATE FUNCTION liq.total(
+    definition text, low timestamptz, high timestamptz,
+    block_from bigint DEFAULT NULL, block_to bigint DEFAULT NULL
+) RETURNS TABLE ({total})
+LANGUAGE plpgsql STABLE SET work_mem = '64MB' SET jit = off AS $$
+DECLARE
+    one ledger.definition := ledger.defined(definition);
+BEGIN
+    RETURN QUERY EXECUTE ledger.total_query(one.query)
+        USING low, high, ledger.venues_with_rows(), block_from, block_to, one.gap;
+END $$;
+
+CREATE FUNCTION liq.total(definition text, low text, high text) RETURNS TABLE ({total})
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT * FROM liq.total(
+        definition, ledger.moment_of(definition, low), ledger.moment_of(definition, high));
+END;
+
+CREATE FUNCTION liq.price_set(
+    definition text, low timestamptz, high timestamptz,
+    block_from bigint DEFAULT NULL, block_to bigint DEFAULT NULL
+) RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT count(*) || ':' || coalesce(sum(('x' || substr(md5(
+               concat_ws('|', key, account, leg, usd, price_source)), 1, 15))::bit(60)::bigint), 0)
+    FROM liq.counted(definition, low, high, block_from, block_to);
+END;
+"""
+
+COLUMNS = {
+    "line": "text", "instrument": "text", "venue": "text", "chain": "text", "account": "text",
+    "unit": "text", "market": "text", "dex": "text", "asset": "text", "side": "text",
+    "method": "text", "leg": "text", "margin_mode": "text", "block_number": "bigint",
+    "block_at": "timestamptz", "event_key": "text", "liquidated": "text", "action": "text",
+    "order_id": "text", "fill": "text", "is_flat": "boolean", "usd": "numeric",
+    "price_source": "text", "trust": "text",
+}  # fmt: skip
+PUBLIC = {"key": "text"} | {
+    name: kind
+    for name, kind in COLUMNS.items()
+    if name not in ("line", "event_key", "liquidated", "fill", "is_flat")
+}
+SELECTED = "venue || '/' || event_key || '/' || liquidated, " + ", ".join(list(PUBLIC)[1:])
+OF_TOTAL = {
+    "section": "text", "name": "text", "usd": "numeric", "long_usd": "numeric",
+    "short_usd": "numeric", "records": "bigint", "fills": "bigint", "orders": "bigint",
+    "actions": "bigint", "positions": "bigint", "episodes": "bigint", "accounts": "bigint",
+    "unvalued": "bigint", "venue": "text", "account": "text", "key": "text",
+    "first_at": "timestamptz", "last_at": "timestamptz",
+}  # fmt: skip
+
+# Sums of whole UTC days, for windows of many. A day's sums go, in the same transaction, when a value
+# of that day is written or goes: they are either what the rows say or not there. They are made under
+# the locks that a pass over values and a change of rows hold.
+ROLLUPS = """
+CREATE FUNCTION ledger.forget_days(low timestamptz, high timestamptz) RETURNS void
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    DELETE FROM ledger.rolled_day
+    WHERE day BETWEEN (low AT TIME ZONE 'UTC')::date AND (high AT TIME ZONE 'UTC')::date;
+END;
+
+CREATE OR REPLACE FUNCTION ledger.forget_values() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM gone) THEN
+        RETURN NULL;
+    END IF;
+    PERFORM ledger.lock_values(venue, false)
+    FROM (SELECT DISTINCT venue FROM gone ORDER BY venue) venues;
+    PERFORM ledger.forget_days(block_at, block_at)
+    FROM (SELECT DISTINCT date_trunc('day', block_at, 'UTC') AS block_at FROM gone) days;
+    DELETE FROM ledger.valuation v USING gone
+    WHERE (v.venue, v.block_at, v.event_key, v.account)
+        = (gone.venue, gone.block_at, gone.event_key, gone.account);
+    DELETE FROM ledger.unvalued v USING gone
+    WHERE (v.venue, v.block_at, v.event_key, v.account)
+        = (gone.venue, gone.block_at, gone.event_key, gone.account);
+    DELETE FROM ledger.suspect v USING gone
+    WHERE (v.venue, v.block_at, v.event_key, v.account)
+        = (gone.venue, gone.block_at, gone.event_key, gone.account);
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION ledger.roll_up(definition text, day date) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    low timestamptz := day::timestamp AT TIME ZONE 'UTC';
+    high timestamptz := (day + 1)::timestamp AT TIME ZONE 'UTC';
+BEGIN
+    PERFORM ledger.lock_values(venue, true)
+    FROM (SELECT venue FROM unnest(ledger.venues_with_rows()) venue ORDER BY venue) venues;
+    IF EXISTS (SELECT FROM ledger.lines(definition, low, high, NULL, NULL)
+               WHERE line = 'not_final') THEN
+        RETURN false;
+    END IF;
+    INSERT INTO ledger.rolled_day VALUES (definition, day) ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        INSERT INTO ledger.account_total
+        SELECT definition, day, venue, unit, sum(usd), sum(usd) FILTER (WHERE side = 'long'),
+               sum(usd) FILTER (WHERE side = 'short'), count(*), count(*) - count(usd)
+        FROM ledger.lines(definition, low, high, NULL, NULL)
+        WHERE line = 'counted' GROUP BY venue, unit;
+    END IF;
+    RETURN true;
+END $$;
+
+CREATE FUNCTION liq.largest_accounts(
+    definition text, low timestamptz, high timestamptz, top int DEFAULT 20
+) RETURNS TABLE (venue text, account text, usd numeric, long_usd numeric, short_usd numeric,
+                 records bigint, unvalued bigint)
+LANGUAGE sql STABLE SET work_mem = '64MB' SET jit = off
+BEGIN ATOMIC
+    WITH rolled AS (
+        SELECT day, day::timestamp AT TIME ZONE 'UTC' AS low,
+               (day + 1)::timestamp AT TIME ZONE 'UTC' AS high
+        FROM ledger.rolled_day r
+        WHERE r.definition = largest_accounts.definition
+          AND r.day::timestamp AT TIME ZONE 'UTC' >= largest_accounts.low
+          AND (r.day + 1)::timestamp AT TIME ZONE 'UTC' <= largest_accounts.high
+    ), rest AS (
+        SELECT unnest(tstzmultirange(tstzrange(largest_accounts.low, largest_accounts.high))
+                      - coalesce((SELECT range_agg(tstzrange(low, high)) FROM rolled), '{}')) AS part
+    ), fresh AS MATERIALIZED (
+        SELECT l.venue COLLATE "C" AS venue, l.unit COLLATE "C" AS account, l.usd, l.side
+        FROM rest CROSS JOIN LATERAL ledger.lines(
+            largest_accounts.definition, lower(rest.part), upper(rest.part), NULL, NULL) l
+        WHERE l.line = 'counted'
+    ), stored AS NOT MATERIALIZED (
+        SELECT t.* FROM ledger.account_total t
+        WHERE t.definition = largest_accounts.definition AND t.day IN (SELECT day FROM rolled)
+    ), ranked AS (
+        -- the money of hundreds of thousands of accounts, and then the rest of the few
+        SELECT all_of.venue, all_of.account, sum(all_of.usd) AS usd
+        FROM (SELECT s.venue, s.account, s.usd FROM stored s
+              UNION ALL SELECT f.venue, f.account, f.usd FROM fresh f) all_of
+        GROUP BY all_of.venue, all_of.account
+        ORDER BY sum(all_of.usd) DESC NULLS LAST, all_of.venue, all_of.account
+        LIMIT top
+    )
+    SELECT r.venue, r.account, r.usd, sum(d.long_usd), sum(d.short_usd),
+           sum(d.records)::bigint, sum(d.unvalued)::bigint
+    FROM ranked r
+    JOIN (SELECT s.venue, s.account, s.long_usd, s.short_usd, s.records, s.unvalued FROM stored s
+          UNION ALL
+          SELECT f.venue, f.account, CASE WHEN f.side = 'long' THEN f.usd END,
+                 CASE WHEN f.side = 'short' THEN f.usd END, 1,
+                 CASE WHEN f.usd IS NULL THEN 1 ELSE 0 END
+          FROM fresh f) d ON (d.venue, d.account) = (r.venue, r.account)
+    GROUP BY r.venue, r.account, r.usd
+    ORDER BY r.usd DESC NULLS LAST, r.venue, r.account;
+END;
+
+CREATE FUNCTION liq.largest_accounts(
+    definition text, low text, high text, top int DEFAULT 20
+) RETURNS TABLE (venue text, account text, usd numeric, long_usd numeric, short_usd numeric,
+                 records bigint, unvalued bigint)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT * FROM liq.largest_accounts(
+        definition, ledger.moment_of(definition, low), ledger.moment_of(definition, high), top);
+END;
+"""
+
+VIEWS = """
+CREATE VIEW liq.definitions AS
+SELECT id, says, mirrors, fidelity, is_additive, hash, body, paragraph_en, paragraph_zh, query,
+       registered_at
+FROM ledger.definition;
+
+CREATE VIEW liq.totals AS
+SELECT total_id, definition, definition_hash, said, low, high, block_from, block_to, usd,
+       is_complete, result, coverage, price_set, labels_as_of, code_version, saved_at
+FROM ledger.total;
+"""
+
+FUNCTION_COMMENTS = {
+    "ledger.total_query(text)": "The query of a total, made of that of a definition.",
+    "ledger.venues_with_rows()": "Venues that have any liquidation.",
+    "ledger.defined(text)": "The definition of an id, or an error.",
+    "ledger.moment_of(text, text)": "A date in the time zone of a definition, or a time with its"
+    " own.",
+    "ledger.lines(text, timestamptz, timestamptz, bigint, bigint)": "All rows of a definition: those"
+    " that it counts, and those that it leaves out, each with the line that it stands on.",
+    "ledger.forget_days(timestamptz, timestamptz)": "Sums of these days do not hold any more.",
+    "ledger.forget_values()": "Values, reasons, suspicions and sums of a day go with the row that"
+    " they are about, also when it changes.",
+    "ledger.roll_up(text, date)": "Adds up a day; false where not all of it is final.",
+    "liq.counted(text, timestamptz, timestamptz, bigint, bigint)": "The rows behind a number: each"
+    " liquidation, or leg of one, that a definition counts, and what it is worth.",
+    "liq.counted(text, text, text)": "The rows behind a number; dates are of the definition''s zone.",
+    "liq.beside(text, timestamptz, timestamptz)": "What is within a definition''s scope and yet does"
+    " not count, each row with the line that it stands on.",
+    "liq.beside(text, text, text)": "What does not count; dates are of the definition''s zone.",
+    "liq.total(text, timestamptz, timestamptz, bigint, bigint)": "A total under a definition: money"
+    " and counts, split by instrument, venue, asset, method, side and price source; what stands"
+    " beside it; the largest of each level.",
+    "liq.total(text, text, text)": "A total; dates are of the definition''s zone.",
+    "liq.price_set(text, timestamptz, timestamptz, bigint, bigint)": "Number and digest of the"
+    " values in a total: who has the same has the same values.",
+    "liq.largest_accounts(text, timestamptz, timestamptz, int)": "The accounts with the largest"
+    " sums under a definition. Whole UTC days come from stored sums where there are.",
+    "liq.largest_accounts(text, text, text, int)": "The largest accounts; dates are of the"
+    " definition''s zone.",
+}
+
+TABLE_COMMENTS = {
+    "definition": "What totals mean, each with the SQL and the words that it compiles to. An id"
+    " never changes its meaning.",
+    "total": "Totals that were saved, with all that is needed to compute them again. A total that"
+    " was corrected keeps its row; the new one is another.",
+    "rolled_day": "UTC days whose sums by account stand in account_total.",
+    "account_total": "What an account sums up to under a definition on one UTC day.",
+}
+VIEW_COMMENTS = {
+    "definitions": "What totals mean, each with the SQL and the words that it compiles to.",
+    "totals": "Totals that were saved.",
+}
+COMMENTS = {
+    "id": "Name and version.",
+    "hash": "SHA-256 of the body.",
+    "body": "The definition as canonical JSON.",
+    "says": "What it counts, in a sentence.",
+    "mirrors": "Whose number it repeats.",
+    "fidelity": "exact: can be recomputed from the chain. approximate: the same idea, other data."
+    " simulated: what a feed that loses records would have shown.",
+    "zone": "Time zone of its calendar days.",
+    "gap": "Quiet time that ends an episode.",
+    "is_additive": "Totals of two windows add up to that of both together.",
+    "paragraph_en": "The methodology in words, made from the body.",
+    "paragraph_zh": "The same in Chinese.",
+    "query": "What it compiles to. $1, $2: window. $3: venues. $4, $5: blocks.",
+    "registered_at": "When it was first met here.",
+    "total_id": "Number of the total.",
+    "definition": "Id of the definition.",
+    "definition_hash": "Hash of the definition.",
+    "said": "The window as it was asked for.",
+    "low": "Start of the window.",
+    "high": "End of the window, itself outside.",
+    "block_from": "First block of a window of blocks.",
+    "block_to": "First block after it.",
+    "usd": "US dollars; NULL where there are rows and none has a value.",
+    "is_complete": "Every block of the window was read, of each venue in scope, and all that was"
+    " found is decoded.",
+    "result": "All that liq.total gave.",
+    "coverage": "Of each venue in scope what of the window was read.",
+    "price_set": "Number and digest of the values in it.",
+    "labels_as_of": "Labels as we knew them then.",
+    "code_version": "Version of the program and of the decoders.",
+    "saved_at": "When it was saved.",
+    "day": "UTC day.",
+    "venue": "A protocol on a chain, or hyperliquid.",
+    "account": "The account, or its owner where the definition asks for owners.",
+    "long_usd": "Of long positions; of loans whose collateral fell against dollars.",
+    "short_usd": "Of short positions; of loans that owed something else and lost dollars.",
+    "records": "Number of rows counted.",
+    "unvalued": "Rows among them without a value, in no sum.",
+}
+
+
+def _table(columns: dict[str, str]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in columns.items())
+
 
 def upgrade() -> None:
-    pass
+    op.execute(TABLES)
+    _run(TOTAL)
+    _run(
+        FUNCTIONS.replace("{shown}", _table(COLUMNS))
+        .replace("{public}", _table(PUBLIC))
+        .replace("{total}", _table(OF_TOTAL))
+        .replace("{select}", SELECTED)
+    )
+    _run(ROLLUPS)
+    _run(VIEWS)
+    for function, text in FUNCTION_COMMENTS.items():
+        _run(f"COMMENT ON FUNCTION {function} IS '{text}'")
+    for table, text in TABLE_COMMENTS.items():
+        comment_on(op.get_bind(), "TABLE", f"ledger.{table}", text, COMMENTS)
+    for view, text in VIEW_COMMENTS.items():
+        comment_on(op.get_bind(), "VIEW", f"liq.{view}", text, COMMENTS)
+
+
+def _run(statements: str) -> None:
+    """As it stands: colons and percent signs are no parameters."""
+    op.get_bind().exec_driver_sql(statements.replace("%", "%%"))

@@ -1,0 +1,328 @@
+"""What there is to count, as SQL: a row for each leg of a forced trade and for each row of a loan's
+liquidation, with what it was worth under one or several ways to value.
+
+`$1` and `$2` are times, half-open, and `$3` the venues to look at. All three bound every table that
+is read, so that each is read by its index.
+"""
+
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from indexer.methodology.definition import LENDING_METHODS, Definition
+
+Sql = sql.Composed | sql.SQL
+
+_IN_WINDOW = sql.SQL("{of}.venue = ANY ($3) AND {of}.block_at >= $1 AND {of}.block_at < $2")
+
+
+def legs(definitions: Sequence[Definition], values: Sequence[Definition]) -> Sql:
+    """The legs that any of `definitions` may count; `usd_0`, `source_0`, `trust_0` and so on say
+    what each is worth as each of `values` values it, NULL where that is unknown."""
+    methods = {method for definition in definitions for method in definition.methods}
+    branches = []
+    if methods - {"ledger_update", *LENDING_METHODS}:
+        is_one_sided = all(definition.leg == "liquidated" for definition in definitions)
+        branches.append(_perp_legs(values, is_one_sided=is_one_sided))
+    if methods & set(LENDING_METHODS):
+        branches.append(_lending_legs(values))
+    if "ledger_update" in methods:
+        branches.append(_ledger_updates(values))
+    columns = [*COLUMNS, *(f"{name}_{n}" for n in range(len(values)) for name in _OF_VALUE)]
+    return sql.SQL("SELECT * FROM ({}) leg ({})").format(
+        sql.SQL(" UNION ALL ").join(branches), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+
+
+COLUMNS = (
+    "instrument", "venue", "chain", "account", "owner", "market", "dex", "asset", "relation",
+    "side", "method", "leg", "dir", "is_seen", "margin_mode", "party", "is_self", "is_final",
+    "block_number", "block_at", "event_key", "liquidated", "action", "order_id", "fill", "is_flat",
+)  # fmt: skip
+_OF_VALUE = ("usd", "source", "trust")
+
+
+# -- perpetuals ----------------------------------------------------------------------------------
+
+# A leg that nobody published is no record; the liquidated account's stands for the trade even so.
+# `fill` is NULL where each row is a fill of its own: there is nothing to tell apart.
+_PERP = sql.SQL(
+    """
+    SELECT 'perp' AS instrument, l.venue, l.venue AS chain, leg.account, leg.account AS owner,
+           l.market, l.dex, split_part(l.market, ':', -1) AS asset, 'self' AS relation,
+           leg.side, l.method, leg.leg, leg.dir, leg.is_seen,
+           coalesce(l.margin_mode, 'unknown') AS margin_mode,
+           CASE WHEN l.account_is_protocol_vault THEN 'protocol_vault' ELSE 'user' END AS party,
+           l.counterparty IS NOT DISTINCT FROM l.account AS is_self, true AS is_final,
+           l.block_number, l.block_at, l.event_key, l.account AS liquidated,
+           coalesce(l.tx_hash, l.event_key) AS action,
+           coalesce(l.order_id, l.tx_hash, l.event_key) AS order_id,
+           {fill} AS fill, l.is_full_close IS TRUE AS is_flat
+           {worth}
+    FROM ledger.liquidation l {prices}
+    {sides}
+    WHERE {in_window}
+    """
+)
+_ONE_SIDE = sql.SQL(
+    """
+    CROSS JOIN LATERAL (VALUES
+        ('liquidated', l.account, l.dir_liquidated, l.side, l.legs_seen <> 'counterparty')
+    ) leg (leg, account, dir, side, is_seen)
+    """
+)
+# The winner's position was the other way round; a maker or a vault had none that was closed.
+_BOTH_SIDES = sql.SQL(
+    """
+    CROSS JOIN LATERAL (
+        SELECT 'liquidated', l.account, l.dir_liquidated, l.side, l.legs_seen <> 'counterparty'
+        UNION ALL
+        SELECT 'counterparty', l.counterparty, l.dir_counterparty,
+               CASE WHEN l.counterparty_kind IS DISTINCT FROM 'adl_winner' THEN l.side
+                    WHEN l.side = 'long' THEN 'short' ELSE 'long' END,
+               true
+        WHERE l.legs_seen <> 'liquidated'
+    ) leg (leg, account, dir, side, is_seen)
+    """
+)
+
+
+def _perp_legs(values: Sequence[Definition], *, is_one_sided: bool) -> Sql:
+    return _PERP.format(
+        worth=_columns([_perp_worth(number, value) for number, value in enumerate(values)]),
+        prices=_joined([_perp_prices(value) for value in values]),
+        sides=_ONE_SIDE if is_one_sided else _BOTH_SIDES,
+        fill=sql.SQL("NULL" if is_one_sided else "l.event_key || '/' || l.account"),
+        in_window=_IN_WINDOW.format(of=sql.Identifier("l")),
+    )
+
+
+# A HIP-3 dex's fill is money that changed hands; its mark is what its deployer says.
+_BY_MARK = sql.SQL(
+    """
+    {p}.usd, {p}.price_source, CASE WHEN l.dex = '' THEN {p}.trust ELSE 'market' END
+    """
+)
+
+
+def _perp_worth(number: int, value: Definition) -> Sql:
+    is_money = value.perp_value in ("fill", "realised")
+    return (_PLAIN if is_money else _BY_MARK).format(p=_alias(number))
+
+
+def _perp_prices(value: Definition) -> Sql:
+    files = [source for source in value.prices if source.startswith("file:")]
+    sources = {"par": ["par"], "market": files, "market_or_par": [*files, "par"]}
+    return _prices(
+        sources[value.stablecoins],
+        usd=sql.Identifier(f"{value.perp_value}_usd"),
+        trust=sql.Identifier("quote_trust"),
+    )
+
+
+# -- lending -------------------------------------------------------------------------------------
+
+# What the account bet on: who owes dollars and loses something else was long of it, who owes
+# something else and loses dollars was short of it, and of two others neither. The parts of an
+# absorption tell of collateral alone: their debt stands on the first.
+_LENDING = sql.SQL(
+    """
+    SELECT 'lending' AS instrument, l.venue, ledger.chain_of(l.venue) AS chain, l.account,
+           coalesce(l.owner, l.account) AS owner, l.market, '' AS dex, bet.asset, bet.relation,
+           bet.side, l.method, 'liquidated' AS leg, NULL AS dir, true AS is_seen,
+           'unknown' AS margin_mode, 'user' AS party,
+           coalesce(l.liquidator IN (l.account, l.owner), false) AS is_self,
+           l.block_number <= stream.finalized_block IS NOT FALSE AS is_final,
+           l.block_number, l.block_at, l.event_key, l.account AS liquidated,
+           left(l.event_key, 66) AS action, log.key AS order_id,
+           log.key || '/' || l.account AS fill,
+           false AS is_flat
+           {worth}
+    FROM ledger.lending_liquidation l {prices}
+    LEFT JOIN ledger.stream ON stream.chain = ledger.chain_of(l.venue)
+    CROSS JOIN LATERAL (
+        SELECT split_part(l.event_key, '/', 1) || '/' || split_part(l.event_key, '/', 2)
+    ) log (key)
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN l.repaid_asset IS NOT NULL OR log.key = l.event_key THEN l.repaid_asset
+               ELSE (SELECT first.repaid_asset FROM ledger.lending_liquidation first
+                     WHERE (first.account, first.venue, first.event_key)
+                         = (l.account, l.venue, log.key)) END,
+               CASE WHEN l.seized_is_shares THEN coalesce(
+                   (SELECT rate.underlying FROM ledger.share_rate rate
+                    WHERE (rate.chain, rate.asset, rate.block_number)
+                        = (ledger.chain_of(l.venue), l.seized_asset, l.block_number)),
+                   l.seized_asset) ELSE l.seized_asset END
+    ) of (debt, collateral)
+    LEFT JOIN ledger.asset_kin debt
+        ON (debt.chain, debt.address) = (ledger.chain_of(l.venue), of.debt)
+    LEFT JOIN ledger.asset_kin collateral
+        ON (collateral.chain, collateral.address) = (ledger.chain_of(l.venue), of.collateral)
+    LEFT JOIN ledger.asset debt_token
+        ON (debt_token.chain, debt_token.address) = (ledger.chain_of(l.venue), of.debt)
+    LEFT JOIN ledger.asset collateral_token
+        ON (collateral_token.chain, collateral_token.address)
+         = (ledger.chain_of(l.venue), of.collateral)
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN debt.family = 'USD' AND collateral.family IS DISTINCT FROM 'USD'
+                    THEN 'long'
+                    WHEN collateral.family = 'USD' AND debt.family IS DISTINCT FROM 'USD'
+                    THEN 'short' END
+    ) taken (side)
+    CROSS JOIN LATERAL (
+        SELECT taken.side,
+               CASE WHEN taken.side = 'short'
+                    THEN coalesce(debt.family, ledger.chain_of(l.venue) || '/' || of.debt)
+                    ELSE coalesce(collateral.family,
+                                  ledger.chain_of(l.venue) || '/' || of.collateral) END,
+               CASE WHEN taken.side = 'short' THEN debt.relation ELSE collateral.relation END
+    ) bet (side, asset, relation)
+    WHERE {in_window}
+    """
+)
+# What the account lost beyond its debt, where each leg that there is has a value.
+_LOSS = sql.SQL(
+    """
+    CASE WHEN (l.repaid_raw IS NULL OR {p}.repaid_usd IS NOT NULL)
+          AND (l.seized_raw IS NULL OR {p}.seized_usd IS NOT NULL)
+         THEN coalesce({p}.seized_usd, 0) - coalesce({p}.repaid_usd, 0) END,
+    {p}.price_source, {p}.trust
+    """
+)
+# A staked claim earns: it is worth more than a dollar, or becomes more of them.
+_AT_PAR = sql.SQL(
+    """
+    CASE WHEN {leg}.family = 'USD' AND {leg}.relation <> 'staked' AND {is_tokens}
+         THEN ledger.scaled({raw}, {leg}_token.decimals) ELSE {p}.usd END,
+    CASE WHEN {leg}.family = 'USD' AND {leg}.relation <> 'staked' AND {is_tokens}
+         THEN 'par' ELSE {p}.price_source END,
+    {p}.trust
+    """
+)
+
+
+def _lending_legs(values: Sequence[Definition]) -> Sql:
+    return _LENDING.format(
+        worth=_columns([_lending_worth(number, value) for number, value in enumerate(values)]),
+        prices=_joined([_lending_prices(value) for value in values]),
+        in_window=_IN_WINDOW.format(of=sql.Identifier("l")),
+    )
+
+
+def _lending_worth(number: int, value: Definition) -> Sql:
+    if value.lending_value == "loss":
+        return _LOSS.format(p=_alias(number))
+    at_par = _TOKENS.get(value.lending_value) if value.stablecoins == "par" else None
+    if at_par is None:
+        return _PLAIN.format(p=_alias(number))
+    leg, raw, is_tokens = at_par
+    return _AT_PAR.format(
+        p=_alias(number), leg=sql.SQL(leg), raw=sql.SQL(raw), is_tokens=sql.SQL(is_tokens)
+    )
+
+
+# The basis, the token that it counts, and what to know before its units are taken for tokens.
+_TOKENS = {
+    "repaid": ("debt", "l.repaid_raw", "l.repaid_raw IS NOT NULL"),
+    "seized": ("collateral", "l.seized_raw", "NOT l.seized_is_shares"),
+}
+
+
+def _lending_prices(value: Definition) -> Sql:
+    if value.lending_value == "loss":
+        return _prices(
+            value.prices,
+            usd=sql.SQL("nullif(num_nonnulls(repaid_usd, seized_usd), 0)"),
+            trust=sql.SQL("greatest(repaid_trust, seized_trust)"),
+            further=sql.SQL(", repaid_usd, seized_usd"),
+            first=sql.SQL("num_nonnulls(repaid_usd, seized_usd) DESC, "),
+        )
+    trust = "seized" if value.lending_value == "seized_net" else value.lending_value
+    return _prices(
+        value.prices,
+        usd=sql.Identifier(f"{value.lending_value}_usd"),
+        trust=sql.Identifier(f"{trust}_trust"),
+    )
+
+
+# -- the exchange's own ledger -------------------------------------------------------------------
+
+_UPDATES = sql.SQL(
+    """
+    SELECT 'perp' AS instrument, l.venue, l.venue AS chain, l.account, l.account AS owner,
+           '*' AS market, '' AS dex, '*' AS asset, NULL AS relation, NULL AS side,
+           'ledger_update' AS method, 'liquidated' AS leg, NULL AS dir, true AS is_seen,
+           lower(l.margin_mode) AS margin_mode,
+           CASE WHEN vault.account IS NULL THEN 'user' ELSE 'protocol_vault' END AS party,
+           false AS is_self, true AS is_final, l.block_number, l.block_at, l.event_key,
+           l.account AS liquidated, l.tx_hash AS action, l.tx_hash AS order_id,
+           NULL AS fill, false AS is_flat
+           {worth}
+    FROM ledger.ledger_liquidation l
+    LEFT JOIN ledger.protocol_vault vault USING (venue, account)
+    WHERE {in_window}
+    """
+)
+
+
+def _ledger_updates(values: Sequence[Definition]) -> Sql:
+    return _UPDATES.format(
+        worth=_columns([sql.SQL("l.notional_mark, 'par', 'governed'") for _ in values]),
+        in_window=_IN_WINDOW.format(of=sql.Identifier("l")),
+    )
+
+
+# -- values --------------------------------------------------------------------------------------
+
+_PLAIN = sql.SQL("{p}.usd, {p}.price_source, {p}.trust")
+_PRICES = sql.SQL(
+    """
+    LEFT JOIN (
+        SELECT {distinct} v.venue, v.block_at, v.event_key, v.account, v.price_source,
+               {usd} AS usd, {trust} AS trust {further}
+        FROM ledger.valuation v
+        WHERE {in_window} AND v.price_source = ANY ({sources}::text[]) AND {usd} IS NOT NULL
+        {order}
+    )
+    """
+)
+_DISTINCT = sql.SQL("DISTINCT ON (v.venue, v.block_at, v.event_key, v.account)")
+_FIRST = sql.SQL(
+    "ORDER BY v.venue, v.block_at, v.event_key, v.account,"
+    " {first} array_position({sources}::text[], v.price_source)"
+)
+_NOTHING = sql.SQL("")
+
+
+def _prices(
+    sources: Sequence[str],
+    *,
+    usd: sql.Composable,
+    trust: sql.Composable,
+    further: Sql = _NOTHING,
+    first: Sql = _NOTHING,
+) -> Sql:
+    """Of each row the value of the first of the sources that has one."""
+    names = sql.Literal(list(sources))
+    is_choice = len(sources) > 1
+    return _PRICES.format(
+        distinct=_DISTINCT if is_choice else _NOTHING,
+        usd=usd, trust=trust, further=further, sources=names,
+        in_window=_IN_WINDOW.format(of=sql.Identifier("v")),
+        order=_FIRST.format(sources=names, first=first) if is_choice else _NOTHING,
+    )  # fmt: skip
+
+
+def _joined(prices: Sequence[Sql]) -> Sql:
+    return sql.SQL(" ").join(
+        sql.SQL("{} {} USING (venue, block_at, event_key, account)").format(one, _alias(number))
+        for number, one in enumerate(prices)
+    )
+
+
+def _columns(worths: Sequence[Sql]) -> Sql:
+    return sql.SQL("").join(sql.SQL(", {}").format(worth) for worth in worths)
+
+
+def _alias(number: int) -> sql.Identifier:
+    return sql.Identifier(f"worth_{number}")
