@@ -15,7 +15,8 @@ from rich.markup import escape
 
 from indexer import families, settings
 from indexer.errors import IndexerError
-from indexer.store import kin, place
+from indexer.methodology.definition import presets
+from indexer.store import definitions, kin, place
 from indexer.store.database import Connection, connect
 
 out = Console(highlight=False)
@@ -110,6 +111,7 @@ def prepared(name: str | None = None) -> place.Place:
     found = place.prepare(chosen.database_url, chosen.data_dir, chosen.pg_bin, name=name, say=say)
     with connect(found.conninfo) as connection:
         kin.keep(connection, families.kin())
+        definitions.keep(connection, presets().values())
     return found
 
 

@@ -10,7 +10,8 @@ from datetime import datetime
 
 from psycopg import sql
 
-from indexer.methodology.definition import Blocks, Definition, Level
+from indexer.methodology.definition import Definition, Level
+from indexer.store.database import Connection
 from indexer.store.legs import COLUMNS, Sql, legs
 
 _TRUE = sql.SQL("true")
@@ -32,6 +33,13 @@ def query(definition: Definition) -> Sql:
     return _SHOWN.format(columns=_names(SHOWN), rows=_without_repeats(definition, rows))
 
 
+def make_room(connection: Connection) -> None:
+    """As the functions of the database run these queries, to the end of the transaction: a day of
+    rows fits into memory, and compiling costs more than it saves."""
+    connection.execute("SET LOCAL work_mem = '64MB'")
+    connection.execute("SET LOCAL jit = off")
+
+
 SHOWN = (
     "line", "instrument", "venue", "chain", "account", "unit", "market", "dex", "asset", "side",
     "method", "leg", "margin_mode", "block_number", "block_at", "event_key", "liquidated",
@@ -51,15 +59,19 @@ _SHOWN = sql.SQL("SELECT {columns} FROM ({rows}) line")
 # -- what counts ---------------------------------------------------------------------------------
 
 
+# A window of times has no blocks, and these are NULL: the planner sees it before it plans.
+_BLOCKS = sql.SQL(
+    "($4::bigint IS NULL OR block_number >= $4) AND ($5::bigint IS NULL OR block_number < $5)"
+)
+
+
 def _tests(definition: Definition, value: str) -> dict[str, Sql]:
     """By name, what a leg must be; `value` is the number of the way to value it."""
     d = definition
     is_trusted = _TRUE if d.trust == "any" else sql.SQL(f"trust_{value} IS DISTINCT FROM 'market'")
     return {
         "finality": sql.SQL("is_final") if d.finality == "finalized" else _TRUE,
-        "window": sql.SQL("block_number >= $4 AND block_number < $5")
-        if isinstance(d.window, Blocks)
-        else _TRUE,
+        "window": _BLOCKS,
         "scope": _all(
             _among("instrument", d.instruments),
             _any(_among("venue", d.venues), _among("split_part(venue, '.', 1)", d.venues)),

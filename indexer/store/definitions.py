@@ -24,6 +24,7 @@ class _Row(msgspec.Struct, frozen=True):
     fidelity: str
     zone: str
     is_additive: bool
+    is_one_sum: bool
     paragraph_en: str
     paragraph_zh: str
     query: str
@@ -59,6 +60,21 @@ def known(connection: Connection, id: str) -> Definition:
     return msgspec.json.decode(row[0], type=Definition)
 
 
+def summary(connection: Connection) -> list[tuple[Any, ...]]:
+    """Id, fidelity, what it says and whose number it mirrors, of each."""
+    return connection.execute(
+        "SELECT id, fidelity, says, mirrors FROM ledger.definition ORDER BY id"
+    ).fetchall()
+
+
+def query(connection: Connection, id: str) -> str:
+    """The SQL that a known definition compiles to."""
+    row: Any = connection.execute(
+        "SELECT query FROM ledger.definition WHERE id = %s", (id,)
+    ).fetchone()
+    return str(row[0])
+
+
 _IDS = "SELECT id FROM ledger.definition ORDER BY id"
 
 
@@ -68,7 +84,7 @@ def _row(definition: Definition) -> _Row:
         id=definition.id, hash=definition.hash, body=definition.canonical(),
         says=definition.says, mirrors=definition.mirrors, fidelity=definition.fidelity,
         zone=window.zone if isinstance(window, Calendar) else "UTC",
-        is_additive=definition.is_additive,
+        is_additive=definition.is_additive, is_one_sum=definition.is_one_sum,
         paragraph_en=paragraph(definition, "en"), paragraph_zh=paragraph(definition, "zh"),
         query=counting.query(definition).as_string(None),
     )  # fmt: skip

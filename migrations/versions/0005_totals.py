@@ -1,7 +1,8 @@
 """What a total means: definitions with their SQL, totals of them, saved totals, sums by day.
 
-A definition compiles to a query over the tables; it stands in `ledger.definition`, and the functions
-here run it and add up what it gives. So a total in SQL and one at the command line are the same.
+A definition compiles to a query over the tables; it stands in `ledger.definition`, and the
+functions here run it and add up what it gives. So a total in SQL and one at the command line are
+the same.
 """
 
 from alembic import op
@@ -22,6 +23,7 @@ CREATE TABLE ledger.definition (
     zone text NOT NULL,
     gap interval NOT NULL CHECK (gap > interval '30 s'),
     is_additive boolean NOT NULL,
+    is_one_sum boolean NOT NULL,
     paragraph_en text NOT NULL,
     paragraph_zh text NOT NULL,
     query text NOT NULL,
@@ -69,7 +71,8 @@ CREATE TABLE ledger.account_total (
 );
 """
 
-# What a total is made of. `lines` is the definition's query, cut to what is looked at; the gap is $6.
+# What a total is made of. `lines` is the definition's query, cut to what is looked at; $6 is the
+# gap, $7 whether loans and perpetuals may stand in one sum: where both do and may not, it is NULL.
 # An account's units of each level are told apart by venue, so that those of two venues add up.
 TOTAL = """
 CREATE FUNCTION ledger.total_query(query text) RETURNS text
@@ -95,10 +98,12 @@ RETURN 'WITH lines AS MATERIALIZED (
                WHEN 55 THEN 'asset' WHEN 59 THEN 'method' WHEN 61 THEN 'side'
                WHEN 62 THEN 'price_source' END AS section,
            coalesce(instrument, venue, asset, method, side, price_source) AS name,
-           CASE WHEN sum(records) > sum(unvalued) OR sum(records) IS NULL
-                THEN coalesce(sum(usd), 0) END AS usd,
-           sum(usd) FILTER (WHERE side = 'long') AS long_usd,
-           sum(usd) FILTER (WHERE side = 'short') AS short_usd,
+           CASE WHEN sum(records) IS NULL THEN 0
+                WHEN $7 OR min(instrument) = max(instrument) THEN sum(usd) END AS usd,
+           CASE WHEN $7 OR min(instrument) = max(instrument)
+                THEN sum(usd) FILTER (WHERE side = 'long') END AS long_usd,
+           CASE WHEN $7 OR min(instrument) = max(instrument)
+                THEN sum(usd) FILTER (WHERE side = 'short') END AS short_usd,
            coalesce(sum(records), 0)::bigint AS records,
            coalesce(sum(unvalued), 0)::bigint AS unvalued
     FROM money
@@ -316,7 +321,8 @@ DECLARE
     one ledger.definition := ledger.defined(definition);
 BEGIN
     RETURN QUERY EXECUTE ledger.total_query(one.query)
-        USING low, high, ledger.venues_with_rows(), block_from, block_to, one.gap;
+        USING low, high, ledger.venues_with_rows(), block_from, block_to, one.gap,
+            one.is_one_sum;
 END $$;
 
 CREATE FUNCTION liq.total(definition text, low text, high text) RETURNS TABLE ({total})
@@ -326,16 +332,27 @@ BEGIN ATOMIC
         definition, ledger.moment_of(definition, low), ledger.moment_of(definition, high));
 END;
 
+CREATE FUNCTION ledger.price_set_query(query text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN $text$
+    SELECT count(*) || ':' || coalesce(sum(('x' || substr(md5(
+               concat_ws('|', venue, event_key, account, leg, usd, price_source)
+           ), 1, 15))::bit(60)::bigint), 0)
+    FROM ($text$ || query || $text$) line WHERE line = 'counted'
+$text$;
+
 CREATE FUNCTION liq.price_set(
     definition text, low timestamptz, high timestamptz,
     block_from bigint DEFAULT NULL, block_to bigint DEFAULT NULL
 ) RETURNS text
-LANGUAGE sql STABLE
-BEGIN ATOMIC
-    SELECT count(*) || ':' || coalesce(sum(('x' || substr(md5(
-               concat_ws('|', key, account, leg, usd, price_source)), 1, 15))::bit(60)::bigint), 0)
-    FROM liq.counted(definition, low, high, block_from, block_to);
-END;
+LANGUAGE plpgsql STABLE SET work_mem = '64MB' SET jit = off AS $$
+DECLARE
+    found text;
+BEGIN
+    EXECUTE ledger.price_set_query((ledger.defined(definition)).query) INTO found
+        USING low, high, ledger.venues_with_rows(), block_from, block_to;
+    RETURN found;
+END $$;
 """
 
 COLUMNS = {
@@ -360,9 +377,9 @@ OF_TOTAL = {
     "first_at": "timestamptz", "last_at": "timestamptz",
 }  # fmt: skip
 
-# Sums of whole UTC days, for windows of many. A day's sums go, in the same transaction, when a value
-# of that day is written or goes: they are either what the rows say or not there. They are made under
-# the locks that a pass over values and a change of rows hold.
+# Sums of whole UTC days, for windows of many. A day's sums go, in the same transaction, when a
+# value of that day is written or goes: they are either what the rows say or not there. They are
+# made under the locks that a pass over values and a change of rows hold.
 ROLLUPS = """
 CREATE FUNCTION ledger.forget_days(low timestamptz, high timestamptz) RETURNS void
 LANGUAGE sql VOLATILE
@@ -430,8 +447,10 @@ BEGIN ATOMIC
           AND r.day::timestamp AT TIME ZONE 'UTC' >= largest_accounts.low
           AND (r.day + 1)::timestamp AT TIME ZONE 'UTC' <= largest_accounts.high
     ), rest AS (
-        SELECT unnest(tstzmultirange(tstzrange(largest_accounts.low, largest_accounts.high))
-                      - coalesce((SELECT range_agg(tstzrange(low, high)) FROM rolled), '{}')) AS part
+        SELECT unnest(
+            tstzmultirange(tstzrange(largest_accounts.low, largest_accounts.high))
+            - coalesce((SELECT range_agg(tstzrange(low, high)) FROM rolled), '{}')
+        ) AS part
     ), fresh AS MATERIALIZED (
         SELECT l.venue COLLATE "C" AS venue, l.unit COLLATE "C" AS account, l.usd, l.side
         FROM rest CROSS JOIN LATERAL ledger.lines(
@@ -475,8 +494,8 @@ END;
 
 VIEWS = """
 CREATE VIEW liq.definitions AS
-SELECT id, says, mirrors, fidelity, is_additive, hash, body, paragraph_en, paragraph_zh, query,
-       registered_at
+SELECT id, says, mirrors, fidelity, is_additive, is_one_sum, hash, body, paragraph_en,
+       paragraph_zh, query, registered_at
 FROM ledger.definition;
 
 CREATE VIEW liq.totals AS
@@ -487,21 +506,23 @@ FROM ledger.total;
 
 FUNCTION_COMMENTS = {
     "ledger.total_query(text)": "The query of a total, made of that of a definition.",
+    "ledger.price_set_query(text)": "The query of a price set, made of that of a definition.",
     "ledger.venues_with_rows()": "Venues that have any liquidation.",
     "ledger.defined(text)": "The definition of an id, or an error.",
     "ledger.moment_of(text, text)": "A date in the time zone of a definition, or a time with its"
     " own.",
-    "ledger.lines(text, timestamptz, timestamptz, bigint, bigint)": "All rows of a definition: those"
-    " that it counts, and those that it leaves out, each with the line that it stands on.",
+    "ledger.lines(text, timestamptz, timestamptz, bigint, bigint)": "All rows of a definition:"
+    " those that it counts, and those that it leaves out, each with the line that it stands on.",
     "ledger.forget_days(timestamptz, timestamptz)": "Sums of these days do not hold any more.",
     "ledger.forget_values()": "Values, reasons, suspicions and sums of a day go with the row that"
     " they are about, also when it changes.",
     "ledger.roll_up(text, date)": "Adds up a day; false where not all of it is final.",
     "liq.counted(text, timestamptz, timestamptz, bigint, bigint)": "The rows behind a number: each"
     " liquidation, or leg of one, that a definition counts, and what it is worth.",
-    "liq.counted(text, text, text)": "The rows behind a number; dates are of the definition''s zone.",
-    "liq.beside(text, timestamptz, timestamptz)": "What is within a definition''s scope and yet does"
-    " not count, each row with the line that it stands on.",
+    "liq.counted(text, text, text)": "The rows behind a number; dates are of the definition''s"
+    " zone.",
+    "liq.beside(text, timestamptz, timestamptz)": "What is within a definition''s scope and yet"
+    " does not count, each row with the line that it stands on.",
     "liq.beside(text, text, text)": "What does not count; dates are of the definition''s zone.",
     "liq.total(text, timestamptz, timestamptz, bigint, bigint)": "A total under a definition: money"
     " and counts, split by instrument, venue, asset, method, side and price source; what stands"
@@ -537,6 +558,7 @@ COMMENTS = {
     " simulated: what a feed that loses records would have shown.",
     "zone": "Time zone of its calendar days.",
     "gap": "Quiet time that ends an episode.",
+    "is_one_sum": "What it counts of loans and of perpetuals may be added.",
     "is_additive": "Totals of two windows add up to that of both together.",
     "paragraph_en": "The methodology in words, made from the body.",
     "paragraph_zh": "The same in Chinese.",
