@@ -1,6 +1,7 @@
 """One throw-away server for the session, one migrated database for each test that asks."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -92,5 +93,32 @@ def quick_indexer(start: Starter, conninfo: str, tmp_path: Path) -> Command:
     ) -> subprocess.CompletedProcess[str]:
         settings = {**os.environ, "DATABASE_URL": conninfo, **environment}
         return start.run([str(argument) for argument in arguments], settings, tmp_path, out)
+
+    return run
+
+
+Browser = Callable[..., str]
+
+
+@pytest.fixture
+def chromium(tmp_path: Path) -> Browser:
+    """A real browser without a window; gives what it printed."""
+    program = shutil.which("chromium")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("chromium is absent in CI")
+        pytest.skip("no chromium: apt-get install chromium")
+
+    def run(page: Path, *options: str) -> str:
+        flags = (
+            "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
+            " --disable-background-networking --disable-component-update --disable-sync"
+            " --hide-scrollbars"
+        )
+        command = [program, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", *options]
+        done = subprocess.run(
+            [*command, page.as_uri()], capture_output=True, text=True, timeout=60, check=True
+        )
+        return done.stdout
 
     return run

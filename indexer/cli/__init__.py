@@ -16,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from indexer import labels, resources, settings, sync
-from indexer.cli import chains, values
+from indexer.cli import audit, chains, totals, values
 from indexer.cli.console import (
     Commands,
     Duration,
@@ -251,6 +251,9 @@ def redecode(venues: tuple[str, ...]) -> None:
 
 main.add_command(values.value)
 main.add_command(values.prices)
+main.add_command(audit.audit)
+main.add_command(totals.total)
+main.add_command(totals.list_definitions)
 
 
 @main.command()

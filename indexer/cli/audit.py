@@ -1,0 +1,153 @@
+"""The verb on proofs: which venues, which window; everything else is called."""
+
+import sys
+from datetime import datetime
+from decimal import ROUND_DOWN, Decimal
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from indexer import sync
+from indexer.cli import chains
+from indexer.cli.console import Moment, connected, err, out
+from indexer.decode import Decoder, layouts
+from indexer.evm_model import EventMap, SiblingMap
+from indexer.store import proof
+from indexer.store.database import Connection
+from indexer.store.proof import Audit, Covering, Topics
+
+SHOWN = 20  # holes, and violations, of a venue
+
+
+class Window(click.ParamType[tuple[datetime, datetime]]):
+    """Two UTC times as FROM..TO, the second itself outside."""
+
+    name = "window"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[datetime, datetime]:
+        if isinstance(value, tuple):
+            return value
+        begin, dots, end = value.partition("..")
+        if not dots:
+            self.fail(f"{value!r} is no window; write 2025-10-10..2025-10-11", param, ctx)
+        low, high = Moment().convert(begin, param, ctx), Moment().convert(end, param, ctx)
+        if low >= high:
+            self.fail(f"{value!r} ends before it begins", param, ctx)
+        return low, high
+
+
+@click.command()
+@click.argument("venues", nargs=-1, metavar="[VENUE...]")
+@click.option(
+    "--window", type=Window(), metavar="FROM..TO",
+    help="Block times, UTC, the end itself outside; by default all that is stored.",
+)  # fmt: skip
+def audit(venues: tuple[str, ...], window: tuple[datetime, datetime] | None) -> None:
+    """Say what was read of a window and how that is known, try the invariants that prove it from
+    the data itself, and print a hash of the content.
+
+    A VENUE is hyperliquid, a protocol on a chain as aave_v3.ethereum, or a chain; all that is
+    indexed where none is named. Violations are kept in the view liq.violations until an audit of
+    their time no longer finds them. Exits with 1 when there is one, or a hole.
+
+    Example: indexer audit hyperliquid
+
+    Example: indexer audit hyperliquid --window 2025-10-27T23:30..2025-10-28
+    """
+    chosen = chains.choose([name for name in venues if name != sync.VENUE])
+    with connected() as connection:
+        names = [name for of_chain in chosen.venues.values() for name in of_chain]
+        if sync.VENUE in venues:
+            names.append(sync.VENUE)
+        if not venues:
+            names = proof.venues(connection)
+        if not names:
+            out.print("nothing is indexed yet: indexer backfill")
+        sound = [_audit(connection, chosen.decoder, name, window) for name in names]
+    if not all(sound):
+        sys.exit(1)
+
+
+def _audit(
+    connection: Connection,
+    decoder: Decoder,
+    venue: str,
+    window: tuple[datetime, datetime] | None,
+) -> bool:
+    """Audit one venue and print it; gives whether there is neither a hole nor a violation."""
+    between = window or proof.extent(connection, venue)
+    if between is None:
+        err.print(f"{venue}: nothing is covered")
+        return False
+    is_known = venue in decoder.venues()
+    first_block = decoder.since(venue) if is_known else None
+    covering = proof.covered(connection, venue, *between, first_block)
+    topics = _topics(decoder, venue) if is_known else Topics()
+    low, high = window or (None, None)
+    found = proof.audit(connection, venue, low, high, topics)
+    _show_covering(covering)
+    _show_audit(found)
+    is_sound = not any(one.violated for one in found.checked)
+    if not is_sound:
+        for one in proof.violations(connection, venue, low, high, SHOWN):
+            out.print(escape(f"  {one.invariant} {one.subject}: {one.detail}"), soft_wrap=True)
+        out.print("  all of them: select * from liq.violations")
+    return covering.is_whole and is_sound
+
+
+def _topics(decoder: Decoder, venue: str) -> Topics:
+    uses = [
+        (layout.topic0, use)
+        for contract in decoder.spec_of(venue).contracts.values()
+        for layout, use in layouts(contract)
+    ]
+    return Topics(
+        [topic for topic, use in uses if isinstance(use, EventMap)],
+        [topic for topic, use in uses if isinstance(use, SiblingMap)],
+    )
+
+
+def _show_covering(found: Covering) -> None:
+    part = f"{_percent(found.share)} of the time, holes: {len(found.holes)}"
+    whole = "whole" if found.is_whole else part
+    between = f"{_time(found.low)} to {_time(found.high)} UTC"
+    out.print(f"[bold]{found.venue}[/] {between}: {whole}", soft_wrap=True)
+    for run in found.runs:
+        out.print(
+            f"  read: {_blocks(run.block_from, run.block_to)}, {_time(run.first_at)} to"
+            f" {_time(run.last_at)}, {', '.join(run.verifications)}",
+            soft_wrap=True,
+        )
+    for hole in found.holes[:SHOWN]:
+        between = f"{_time(hole.low)} to {_time(hole.high)}"
+        out.print(f"  hole: {_blocks(hole.block_from, hole.block_to)}, {between}", soft_wrap=True)
+    if len(found.holes) > SHOWN:
+        out.print(f"  and {len(found.holes) - SHOWN} more holes")
+
+
+def _percent(share: Decimal) -> str:
+    """Rounded down: 100 % is said of nothing less."""
+    return f"{(share * 100).quantize(Decimal('0.0001'), ROUND_DOWN)} %"
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S.%f}"
+
+
+def _blocks(begin: int | None, end: int | None) -> str:
+    if begin is None:
+        return "no block is covered" if end is None else f"blocks before {end}"
+    if end is None:
+        return f"blocks from {begin} on"
+    return f"block {begin}" if end - begin == 1 else f"{end - begin:,} blocks {begin} to {end - 1}"
+
+
+def _show_audit(found: Audit) -> None:
+    out.print(f"  content: {found.records:,} records, hash {found.digest}")
+    out.print(f"  undecoded {found.undecoded:,}, quarantined on the chain {found.quarantined:,}")
+    table = Table("invariant", "checked", "violated", box=None, padding=(0, 2))
+    for one in found.checked:
+        table.add_row(one.invariant, f"{one.units:,}", f"{one.violated:,}")
+    out.print(table)
