@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "sync": (PURE | {"sources", "store"}) - {"labels"},
     "chain": (PURE | {"sources", "store"}) - {"labels"},
     "studies": {"errors", "model", "venues"},
-    "report": {"errors", "model", "store"},
+    "report": {"errors", "model", "methodology", "store"},
     "cli": PURE | {"resources", "settings", "sources", "store", "sync", "report", "chain"},
     "__main__": {"cli"},
 }

@@ -1,11 +1,8 @@
 """The report says what the simulated exchange did, and says so safely in all four formats."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html import escape
@@ -25,6 +22,7 @@ from indexer.report.whales import PAR_TOKENS, Bar, Largest, Line, WhaleReport, b
 from indexer.store import database
 from indexer.store.database import Connection
 from indexer.store.server import Server
+from tests.conftest import Browser
 from tests.postgres import database as throw_away
 from tests.simulator import (
     PROTOCOL_VAULTS,
@@ -653,31 +651,6 @@ def test_the_page_has_headers_and_titles_for_those_who_hear_it(report: WhaleRepo
 
 
 # -- in a real browser
-
-Browser = Callable[..., str]
-
-
-@pytest.fixture
-def chromium(tmp_path: Path) -> Browser:
-    program = shutil.which("chromium")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is absent in CI")
-        pytest.skip("no chromium: apt-get install chromium")
-
-    def run(page: Path, *options: str) -> str:
-        flags = (
-            "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
-            " --disable-background-networking --disable-component-update --disable-sync"
-            " --hide-scrollbars"
-        )
-        command = [program, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", *options]
-        done = subprocess.run(
-            [*command, page.as_uri()], capture_output=True, text=True, timeout=60, check=True
-        )
-        return done.stdout
-
-    return run
 
 
 def test_the_page_fits_a_phone_in_a_real_browser(

@@ -58,17 +58,17 @@ def draw(chart: Chart, *, market: str | None = None) -> Drawing:
     stacks = _stacks(bars)
     high = max((_above(usd) for usd in stacks.values()), default=Decimal(0))
     low = max((usd.get(DOWN, Decimal(0)) for usd in stacks.values()), default=Decimal(0))
-    step = _step(high)
+    step = round_step(high)
     top = (high / step).to_integral_value(ROUND_CEILING) * step or Decimal(1)
     bottom = max(low, top / 14) if low else Decimal(0)
     scale = 100 / (top + bottom)
     zero = top * scale
     return Drawing(
         tuple(_column(chart, at, usd, zero, scale) for at, usd in sorted(stacks.items())),
-        _short(zero),
+        to_hundredths(zero),
         _times(chart),
         tuple(
-            Tick(_short(zero - level * step * scale), round_usd(level * step))
+            Tick(to_hundredths(zero - level * step * scale), round_usd(level * step))
             for level in range(int(top / step) + 1)
         ),
         tuple(_stretch(chart, begins, ends) for begins, ends in chart.unread),
@@ -87,7 +87,7 @@ def _above(usd: dict[str, Decimal]) -> Decimal:
     return sum((usd.get(kind, Decimal(0)) for kind in UP), Decimal(0))
 
 
-def _step(high: Decimal) -> Decimal:
+def round_step(high: Decimal) -> Decimal:
     """A round number of which the highest bar has at most five."""
     if not high:
         return Decimal(1)
@@ -107,21 +107,21 @@ def _column(
         if usd.get(kind):
             height = max(usd[kind] * scale, _HAIRLINE)
             y -= height
-            rects.append(_rect(kind, left + gap, y, right - left - 2 * gap, height))
+            rects.append(box(kind, left + gap, y, right - left - 2 * gap, height))
     if usd.get(DOWN):
         height = max(usd[DOWN] * scale, _HAIRLINE)
-        rects.append(_rect(DOWN, left + gap, zero, right - left - 2 * gap, height))
+        rects.append(box(DOWN, left + gap, zero, right - left - 2 * gap, height))
     return Column(at, ends, usd, tuple(rects))
 
 
 def _stretch(chart: Chart, begins: datetime, ends: datetime) -> Rect:
     left = _across(chart, begins)
     width = max(_across(chart, ends) - left, _HAIRLINE)
-    return _rect("unread", left, Decimal(0), width, Decimal(100))
+    return box("unread", left, Decimal(0), width, Decimal(100))
 
 
-def _rect(kind: str, x: Decimal, y: Decimal, width: Decimal, height: Decimal) -> Rect:
-    return Rect(kind, _short(x), _short(y), _short(width), _short(height))
+def box(kind: str, x: Decimal, y: Decimal, width: Decimal, height: Decimal) -> Rect:
+    return Rect(kind, *map(to_hundredths, (x, y, width, height)))
 
 
 def _across(chart: Chart, at: datetime) -> Decimal:
@@ -147,10 +147,10 @@ def _times(chart: Chart) -> tuple[Tick, ...]:
     while at < chart.chart_to:
         is_midnight = at.hour == at.minute == at.second == 0
         text = at.strftime("%d %b" if is_midnight and step < timedelta(days=1) else pattern)
-        ticks.append(Tick(_short(_across(chart, at)), text))
+        ticks.append(Tick(to_hundredths(_across(chart, at)), text))
         at += step
     return tuple(ticks)
 
 
-def _short(value: Decimal) -> Decimal:
+def to_hundredths(value: Decimal) -> Decimal:
     return value.quantize(Decimal("0.01"))

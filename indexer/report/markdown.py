@@ -28,32 +28,32 @@ def _lines(report: WhaleReport) -> Iterator[str]:
 
 def _head(report: WhaleReport) -> Iterator[str]:
     total = report.total
-    yield f"# Whale report: {_plain(', '.join(report.venues))}"
+    yield f"# Whale report: {plain(', '.join(report.venues))}"
     if report.is_simulated:
         yield f"\n> **{words.SIMULATED}**: {words.SIMULATED_WHY}."
     yield f"\n**{usd(total.notional_usd)}** of user positions liquidated,"
     yield f"{percent(total.long_usd, total.notional_usd)} of it long:"
     yield f"{words.counts(total)} · {count_of(total.accounts, 'account')}."
     yield f"\n- Window {words.window(report)}"
-    yield f"- As of {_plain(words.as_of(report))}"
-    yield f"- **{words.verdict(report).capitalize()}**: {_plain(words.coverage(report))}"
+    yield f"- As of {plain(words.as_of(report))}"
+    yield f"- **{words.verdict(report).capitalize()}**: {plain(words.coverage(report))}"
     for lack in report.coverage.lacks:
-        yield f"  - {_plain(lack)}"
+        yield f"  - {plain(lack)}"
     for reason in report.coverage.undecoded[:5]:
-        yield f"  - undecoded: {reason.events:,} × {_plain(reason.reason)}"
+        yield f"  - undecoded: {reason.events:,} × {plain(reason.reason)}"
 
 
 def _totals(report: WhaleReport) -> Iterator[str]:
     yield "\n## Totals\n"
-    yield from _header(
+    yield from table_header(
         "method", "-notional", "-mark notional", "-long", "-short", "-realised PnL",
         "-fills", "-orders", "-actions", "-episodes", "-accounts",
     )  # fmt: skip
     for line in (report.total, *report.methods, *report.apart):
-        yield _row(_cells(line, is_apart=line in report.apart))
+        yield table_row(_cells(line, is_apart=line in report.apart))
     yield "\n\\* in no total."
     for note in words.notes(report):
-        yield sentence(_plain(note))
+        yield sentence(plain(note))
 
 
 def _cells(line: Line, *, is_apart: bool) -> list[str]:
@@ -65,38 +65,38 @@ def _cells(line: Line, *, is_apart: bool) -> list[str]:
         line.realised_pnl_usd,
     )
     counts = (line.fills, line.orders, line.actions, line.episodes, line.accounts)
-    name = _plain(words.name_of(line.name)) + (" \\*" if is_apart else "")
+    name = plain(words.name_of(line.name)) + (" \\*" if is_apart else "")
     return [name, *map(usd, money), *(f"{count:,}" for count in counts)]
 
 
 def _largest(report: WhaleReport) -> Iterator[str]:
     yield f"\n## The largest single one\n\n{words.UNCHANGED}\n"
-    yield from _header("level", "-notional", "account", "what", "when, UTC", "key")
+    yield from table_header("level", "-notional", "account", "what", "when, UTC", "key")
     for row in report.largest:
-        what = _plain(words.where(row))
-        yield _row(
+        what = plain(words.where(row))
+        yield table_row(
             [
                 row.level,
                 usd(row.notional_usd),
                 _account(row.account),
                 what,
                 clock(row.first_at),
-                _plain(row.key),
+                plain(row.key),
             ]
         )
 
 
 def _markets(report: WhaleReport) -> Iterator[str]:
     yield "\n## Markets\n"
-    yield from _header("market", "-notional", "-long", "-short", "-fills", "-accounts")
+    yield from table_header("market", "-notional", "-long", "-short", "-fills", "-accounts")
     for row in report.markets[: report.top]:
         money = map(usd, (row.notional_usd, row.long_usd, row.short_usd))
-        yield _row([_plain(row.market), *money, f"{row.fills:,}", f"{row.accounts:,}"])
+        yield table_row([plain(row.market), *money, f"{row.fills:,}", f"{row.accounts:,}"])
 
 
 def _episodes(report: WhaleReport) -> Iterator[str]:
     yield f"\n## Top {len(report.episodes)} of {count_of(report.total.episodes, 'episode')}\n"
-    yield from _header(
+    yield from table_header(
         "-#", "account", "labels", "dex", "what", "-notional", "-mark notional", "-realised PnL",
         "-equity", "-peak position", "how", "from, UTC", "to, UTC", "lasted", "-fills",
     )  # fmt: skip
@@ -104,16 +104,16 @@ def _episodes(report: WhaleReport) -> Iterator[str]:
         size = [words.threshold(row.threshold_usd)] if row.threshold_usd is not None else []
         what = f"{words.listed(row.markets)} {'/'.join(row.sides)}"
         money = (row.notional_usd, row.notional_mark_usd, row.realised_pnl_usd, row.equity_usd)
-        yield _row(
+        yield table_row(
             [
                 str(rank),
                 _account(row.account),
-                _plain(" ".join([*row.labels, *size])),
-                _plain(row.dex or "main"),
-                _plain(what),
+                plain(" ".join([*row.labels, *size])),
+                plain(row.dex or "main"),
+                plain(what),
                 *map(usd, money),
                 usd(row.peak_position_usd),
-                _plain(words.methods(row.methods)),
+                plain(words.methods(row.methods)),
                 clock(row.first_at),
                 clock(row.last_at),
                 lasted(row.lasted),
@@ -134,36 +134,36 @@ def _whale(whale: Whale) -> Iterator[str]:
     for opinion in whale.opinions:
         said = "; ".join(f"{name}: {value}" for name, value in words.facts(opinion.evidence))
         confidence = words.number(opinion.confidence)
-        rule = f"{_plain(opinion.rule)} v{opinion.rule_version}"
-        yield f"  - {rule}, confidence {confidence}: {_plain(said)}"
+        rule = f"{plain(opinion.rule)} v{opinion.rule_version}"
+        yield f"  - {rule}, confidence {confidence}: {plain(said)}"
 
 
 def _foot(report: WhaleReport) -> Iterator[str]:
     yield "\n## What is counted\n"
     for said in report.definition:
-        yield f"- {_plain(said)}"
+        yield f"- {plain(said)}"
     yield "\n## The same numbers again\n"
     yield f"```sh\n{report.reproduction.command}\n```\n"
     yield f"```sql\n{report.reproduction.sql}\n```\n"
     for made in report.reproduction.decoders:
-        yield f"Decoder of {_plain(made.venue)}: {words.versions(made)}."
+        yield f"Decoder of {plain(made.venue)}: {words.versions(made)}."
 
 
-def _header(*names: str) -> Iterator[str]:
+def table_header(*names: str) -> Iterator[str]:
     """A name with a minus in front stands over numbers."""
-    yield _row(name.removeprefix("-") for name in names)
-    yield _row("--:" if name.startswith("-") else "---" for name in names)
+    yield table_row(name.removeprefix("-") for name in names)
+    yield table_row("--:" if name.startswith("-") else "---" for name in names)
 
 
-def _row(cells: Iterable[str]) -> str:
+def table_row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
 def _account(account: str) -> str:
-    return f"`{account}`" if is_address(account) else _plain(account)
+    return f"`{account}`" if is_address(account) else plain(account)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Foreign words as words: no markup, no table cell, no link, no mention, no tag."""
     return _MARKUP.sub(_escaped, clean(text))
 

@@ -13,7 +13,7 @@ _SMALL_CHARTS = 8
 
 def to_html(report: WhaleReport) -> str:
     """The page, to be written as UTF-8."""
-    return _template().render(
+    return template("whales.html.j2").render(
         report=report,
         total=report.total,
         drawing=chart.draw(report.chart),
@@ -26,7 +26,7 @@ def to_html(report: WhaleReport) -> str:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
     environment = Environment(
         autoescape=True,
         finalize=_finalize,
@@ -47,7 +47,7 @@ def _template() -> Template:
         short=text.short,
         share=_share,
     )
-    return environment.get_template("whales.html.j2")
+    return environment.get_template(name)
 
 
 def _finalize(value: object) -> object:

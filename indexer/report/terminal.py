@@ -44,15 +44,15 @@ def _head(report: WhaleReport, console: Console) -> None:
         console.print(Text(words.SIMULATED_WHY, "yellow"))
     venues = ", ".join(clean(venue) for venue in report.venues)
     console.print(Text(f"Whale report · {venues}", "bold"))
-    _say(console, f"Window {words.window(report)}")
-    _say(console, f"As of {words.as_of(report)}", "dim")
+    say(console, f"Window {words.window(report)}")
+    say(console, f"As of {words.as_of(report)}", "dim")
     is_complete = report.coverage.is_complete
     mark = Text(words.verdict(report).capitalize(), "bold green" if is_complete else "bold yellow")
     console.print(mark.append(f": {words.coverage(report)}", "not bold default"))
     for lack in report.coverage.lacks:
-        _say(console, f"  ! {clean(lack)}", "yellow")
+        say(console, f"  ! {clean(lack)}", "yellow")
     for reason in report.coverage.undecoded[:3]:
-        _say(console, f"    {reason.events:,} × {clean(reason.reason)}", "dim")
+        say(console, f"    {reason.events:,} × {clean(reason.reason)}", "dim")
 
 
 def _totals(report: WhaleReport, console: Console) -> None:
@@ -62,8 +62,8 @@ def _totals(report: WhaleReport, console: Console) -> None:
     headline.append(f" liquidated ({usd(total.notional_usd)}), ", "not bold default")
     headline.append(f"{percent(total.long_usd, total.notional_usd)} long", "not bold default")
     console.print(headline)
-    _say(console, f"{words.counts(total)} · {count_of(total.accounts, 'account')}")
-    table = _table(
+    say(console, f"{words.counts(total)} · {count_of(total.accounts, 'account')}")
+    table = plain_table(
         "", "notional", "mark notional", "long", "short", "fills", "episodes", "accounts"
     )
     is_wide = console.width >= 110
@@ -79,9 +79,9 @@ def _totals(report: WhaleReport, console: Console) -> None:
     for column in () if is_wide else (table.columns[2], table.columns[5]):
         table.columns.remove(column)
     console.print(table)
-    _say(console, "Below the rule: in no total.", "dim")
+    say(console, "Below the rule: in no total.", "dim")
     for note in words.notes(report):
-        _say(console, note, "yellow")
+        say(console, note, "yellow")
 
 
 def _cells(line: Line, is_wide: bool) -> list[str]:
@@ -105,9 +105,9 @@ def _chart(report: WhaleReport, console: Console) -> None:
         if above and place < width:
             heights[place] = max(1, min(8, round(sum(rect.height for rect in above) * 8 / 100)))
     console.print()
-    _say(console, "".join(" " if not high else _BLOCKS[high - 1] for high in heights), "cyan")
+    say(console, "".join(" " if not high else _BLOCKS[high - 1] for high in heights), "cyan")
     bucket = duration(chart.bucket)
-    _say(
+    say(
         console,
         f"{clock(chart.chart_from)} to {clock(chart.chart_to)} UTC, a column for {bucket}",
         "dim",
@@ -117,13 +117,13 @@ def _chart(report: WhaleReport, console: Console) -> None:
 def _largest(report: WhaleReport, console: Console) -> None:
     console.print()
     console.print(Text("Largest single", "bold"))
-    table = _table("level", "notional", "account", "what", money=(1,))
+    table = plain_table("level", "notional", "account", "what", money=(1,))
     for row in report.largest:
         account = clean(row.account)
         shown = account if console.width >= 110 else short(account)
         table.add_row(row.level, usd(row.notional_usd), Text(shown), Text(words.where(row)))
     console.print(table)
-    _say(console, words.UNCHANGED, "dim")
+    say(console, words.UNCHANGED, "dim")
 
 
 def _episodes(report: WhaleReport, console: Console) -> None:
@@ -131,7 +131,7 @@ def _episodes(report: WhaleReport, console: Console) -> None:
     console.print(Text(f"Top {len(report.episodes)} episodes", "bold"))
     is_wide, is_widest = console.width >= 110, console.width >= _WIDEST
     names = ("#", "account", "notional", "PnL", "what", "how", "from")
-    table = _table(*names, money=(2, 3))
+    table = plain_table(*names, money=(2, 3))
     table.columns[1].no_wrap = True
     for name in ("mark", "equity", "peak", "lasted") if is_widest else ():
         table.add_column(name, justify="right", no_wrap=True)
@@ -166,13 +166,13 @@ def _account(row: Episode, *, whole: bool) -> Text:
 
 def _addresses(console: Console, accounts: Iterable[str]) -> None:
     for rank, account in enumerate(accounts, 1):
-        _say(console, f"{rank:>4}  {account}", "dim", soft_wrap=True)
+        say(console, f"{rank:>4}  {account}", "dim", soft_wrap=True)
 
 
 def _whales(report: WhaleReport, console: Console) -> None:
     console.print()
     console.print(Text("Whales", "bold"))
-    _say(console, words.whales_line(report))
+    say(console, words.whales_line(report))
     for whale in report.whales:
         _whale(whale, console)
 
@@ -192,20 +192,20 @@ def _foot(report: WhaleReport, console: Console) -> None:
     console.print()
     console.print(Text("What is counted", "bold"))
     for sentence in report.definition:
-        _say(console, sentence)
+        say(console, sentence)
     console.print()
     console.print(Text("The same numbers again", "bold"))
-    _say(console, report.reproduction.command, "cyan", soft_wrap=True)
-    _say(console, report.reproduction.sql, "cyan", soft_wrap=True)
+    say(console, report.reproduction.command, "cyan", soft_wrap=True)
+    say(console, report.reproduction.sql, "cyan", soft_wrap=True)
     for made in report.reproduction.decoders:
-        _say(console, f"decoder of {clean(made.venue)}: {words.versions(made)}", "dim")
+        say(console, f"decoder of {clean(made.venue)}: {words.versions(made)}", "dim")
 
 
-def _say(console: Console, line: str, style: str = "", *, soft_wrap: bool = False) -> None:
+def say(console: Console, line: str, style: str = "", *, soft_wrap: bool = False) -> None:
     console.print(Text(line, style), soft_wrap=soft_wrap)
 
 
-def _table(*names: str, money: Iterable[int] | None = None) -> Table:
+def plain_table(*names: str, money: Iterable[int] | None = None) -> Table:
     """A table whose numbers stand to the right; by default all but the first column."""
     table = Table(
         box=box.SIMPLE_HEAD,
