@@ -29,8 +29,9 @@ from indexer.cli.console import (
     prepared,
     say,
     usage,
+    write_report,
 )
-from indexer.errors import ConfigError, IndexerError
+from indexer.errors import ConfigError
 from indexer.report import render, whales
 from indexer.sources.hyperliquid import HourFile
 from indexer.store import explain as explanation
@@ -254,6 +255,7 @@ main.add_command(values.prices)
 main.add_command(audit.audit)
 main.add_command(totals.total)
 main.add_command(totals.list_definitions)
+main.add_command(totals.reconcile)
 
 
 @main.command()
@@ -317,24 +319,7 @@ def report_whales(
     """
     with connected() as connection:
         found = whales.collect(connection, since=since, until=until, gap=gap, top=top)
-    _write(found, form, output)
-
-
-def _write(found: whales.WhaleReport, form: str, output: Path | None) -> None:
-    if form == "table" and output is None:
-        render.to_terminal(found, out)
-        return
-    if form == "table":
-        raise ConfigError("a table goes to the terminal; --output takes --format html, md or json")
-    text = {"html": render.to_html, "md": render.to_markdown, "json": render.to_json}[form](found)
-    if output is None:
-        click.echo(text)
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise IndexerError(f"{output}: {error.strerror}") from error
-    say(f"wrote {output}")
+    write_report(found, render, form, output)
 
 
 @main.command("status")
@@ -432,7 +417,7 @@ def demo(html: Path) -> None:
         _label(connection)
         whale_report = whales.collect(connection, since=timedelta(hours=24))
     render.to_terminal(whale_report, out)
-    _write(whale_report, "html", html)
+    write_report(whale_report, render, "html", html)
     out.print(f"\nQuery it:\n  {escape(found.psql)}", soft_wrap=True)
 
 

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Protocol
 
 import click
 import psycopg
@@ -14,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from indexer import families, settings
-from indexer.errors import IndexerError
+from indexer.errors import ConfigError, IndexerError
 from indexer.methodology.definition import presets
 from indexer.store import definitions, kin, place
 from indexer.store.database import Connection, connect
@@ -70,6 +72,19 @@ class Height(click.ParamType[int]):
         return int(found[1].replace("_", "") + (found[2] or "").ljust(digits, "0"))
 
 
+class Number(click.ParamType[Decimal]):
+    """A number such as 190000000, 190_000_000, 190e6 or 1.7e9."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Decimal:
+        if isinstance(value, Decimal):
+            return value
+        if re.fullmatch(r"\d[\d_]{0,30}(\.\d{1,18})?(e\d{1,2})?", value) is None:
+            self.fail(f"{value!r} is no number; write 190e6", param, ctx)
+        return Decimal(format(Decimal(value), "f"))
+
+
 class Commands(click.Group):
     """Turns what can go wrong into one line and exit code 1; wrong usage exits with 2."""
 
@@ -119,3 +134,34 @@ def prepared(name: str | None = None) -> place.Place:
 def connected() -> Iterator[Connection]:
     with connect(prepared().conninfo) as connection:
         yield connection
+
+
+class Report(Protocol):
+    """A module that shows a kind of report."""
+
+    def to_terminal(self, report: Any, console: Console) -> None: ...
+
+    def to_markdown(self, report: Any) -> str: ...
+
+    def to_html(self, report: Any) -> str: ...
+
+    def to_json(self, report: Any) -> str: ...
+
+
+def write_report(found: object, as_report: Report, form: str, output: Path | None) -> None:
+    """Show a report on the terminal, or write it in one of the formats for files."""
+    if form == "table" and output is None:
+        as_report.to_terminal(found, out)
+        return
+    if form == "table":
+        raise ConfigError("a table goes to the terminal; --output takes --format html, md or json")
+    shown = {"html": as_report.to_html, "md": as_report.to_markdown, "json": as_report.to_json}
+    text = shown[form](found)
+    if output is None:
+        click.echo(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise IndexerError(f"{output}: {error.strerror}") from error
+    say(f"wrote {output}")

@@ -1,7 +1,9 @@
 """The verbs on totals: which definition, which window; everything else is called."""
 
+import shlex
 import sys
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from indexer.cli import chains
-from indexer.cli.console import connected, out, say, usage
+from indexer.cli.console import Number, connected, out, say, usage, write_report
 from indexer.methodology.definition import Blocks, Definition, Segment, read
 from indexer.methodology.prose import paragraph
+from indexer.methodology.reconcile import Outside
 from indexer.methodology.windows import Window, resolve
+from indexer.report import reconciliation as report
 from indexer.report import total as shown
 from indexer.report.text import usd
-from indexer.store import definitions, totals
+from indexer.store import definitions, reconciliation, totals
 from indexer.store.database import Connection
 
 DEFINITION = click.option(
@@ -114,6 +118,76 @@ def _verify(connection: Connection) -> None:
             out.print(escape(f"  {difference}"), soft_wrap=True)
     if any(one.differences for one in found):
         sys.exit(1)
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b", required=False)
+@click.option(
+    "--window", "asked", default="24h", show_default=True, help="As of indexer total, for both.",
+)  # fmt: skip
+@click.option("--window-b", "asked_b", help="Another window for B.")
+@click.option("--external", type=Number(), metavar="USD", help="A published number, as 190e6.")
+@click.option("--source", help="Where it was published.")
+@click.option("--stated", help="The method that it was published with.")
+@click.option("--meant", metavar="ID", help="The preset that it may mean; by default the nearest.")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "html", "md", "json"]), default="table",
+    show_default=True,
+)  # fmt: skip
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file."
+)
+def reconcile(
+    a: str,
+    b: str | None,
+    asked: str,
+    asked_b: str | None,
+    external: Decimal | None,
+    source: str | None,
+    stated: str | None,
+    meant: str | None,
+    form: str,
+    output: Path | None,
+) -> None:
+    """Say why two totals differ: step by step, in any order, and by which rows.
+
+    A and B are definitions, each an id or a file. With --external, B is a number that somebody
+    published, and what nothing here explains of it stands on a line of its own.
+
+    Example: indexer reconcile strict/v1 gross_legs/v1 --window 2025-10-27
+
+    Example: indexer reconcile strict/v1 --external 190e6 --source "a news page" --window 2025-10-27
+    """
+    if (b is None) == (external is None):
+        raise usage("name a second definition, or a number with --external")
+    if external is not None and source is None:
+        raise usage("say where the number was published: --source")
+    if b is not None and (source or stated or meant):
+        raise usage("--source, --stated and --meant are of a number with --external")
+    with connected() as connection:
+        one = _asked(connection, a, asked)
+        first_blocks, command = _first_blocks(), _command()
+        if b is not None:
+            other = _asked(connection, b, asked_b or asked)
+            found = reconciliation.reconcile(connection, one, other, first_blocks, command)
+        else:
+            assert external is not None and source is not None
+            outside = Outside(usd=external, source=source, stated_method=stated)
+            found = reconciliation.reconcile_outside(
+                connection, one, outside, meant, first_blocks, command
+            )
+    write_report(found, report, form, output)
+
+
+def _asked(connection: Connection, name: str, words: str) -> reconciliation.Asked:
+    definition = chosen(connection, name)
+    return reconciliation.Asked(definition, window_of(connection, definition, words))
+
+
+def _command() -> str:
+    """What was typed, to be typed again."""
+    return shlex.join(["indexer", *sys.argv[1:]])
 
 
 @click.command("definitions")

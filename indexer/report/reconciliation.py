@@ -69,7 +69,8 @@ def _section(section: Section) -> Iterator[str]:
         for line in section.lines:
             yield table_row(_cells(section, line))
     for name, sql in section.queries:
-        yield f"\n{plain(name)}:\n\n{_fenced('sql', sql)}"
+        yield f"\n<details><summary>SQL of the rows: {plain(name)}</summary>\n"
+        yield f"{_fenced('sql', sql)}\n\n</details>"
 
 
 def _cells(section: Section, line: Line) -> Iterator[str]:
@@ -128,9 +129,8 @@ def _print(section: Section, console: Console) -> None:
             console.print(table)
         else:
             _print_lines(section, console)
-    for name, sql in section.queries:
-        say(console, f"{clean(name)}:", "dim")
-        say(console, printable(sql), "cyan", soft_wrap=True)
+    if section.queries:
+        say(console, "the SQL of these rows: --format html, md or json", "dim")
 
 
 def _table(section: Section) -> Table:

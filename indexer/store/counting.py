@@ -20,17 +20,35 @@ _TRUE = sql.SQL("true")
 def query(definition: Definition) -> Sql:
     """All rows of a definition with their lines; `$1` to `$3` as in `legs`, `$4` and `$5` the
     blocks of a window of blocks, half-open."""
-    tests = _tests(definition, "0")
-    hard = (tests[name] for name in ("window", "scope", "methods", "labels", "leg"))
-    rows: Sql = _CHOSEN.format(
-        columns=_names(COLUMNS),
-        usd=_usd(definition, "0"),
+    return rows(definition, legs([definition], [definition]))
+
+
+def rows(
+    definition: Definition,
+    source: Sql,
+    *,
+    value: int = 0,
+    window: Sql | None = None,
+    further: Sequence[str] = (),
+) -> Sql:
+    """The rows that a definition makes of `source`, which has the columns of `legs`, each worth
+    what its way to value number `value` says. `further` columns of the source come behind."""
+    tests = tests_of(definition, value)
+    hard = (tests[name] for name in ("scope", "methods", "labels", "leg"))
+    chosen: Sql = _CHOSEN.format(
+        columns=_names([*COLUMNS, *further]),
+        usd=_usd(definition, value),
+        source=sql.SQL(f"source_{value}"),
+        trust=sql.SQL(f"trust_{value}"),
         unit=_unit(definition),
         line=_line(tests),
-        legs=legs([definition], [definition]),
-        tests=_all(*hard),
+        legs=source,
+        tests=_all(window or _BLOCKS, *hard),
     )
-    return _SHOWN.format(columns=_names(SHOWN), rows=_without_repeats(definition, rows))
+    shown = [*SHOWN, *further]
+    return _SHOWN.format(
+        columns=_names(shown), rows=_without_repeats(definition, chosen, shown[1:])
+    )
 
 
 def make_room(connection: Connection) -> None:
@@ -47,7 +65,7 @@ SHOWN = (
 )  # fmt: skip
 _CHOSEN = sql.SQL(
     """
-    SELECT {columns}, {usd} AS usd, source_0 AS price_source, trust_0 AS trust, {unit} AS unit,
+    SELECT {columns}, {usd} AS usd, {source} AS price_source, {trust} AS trust, {unit} AS unit,
            {line} AS line
     FROM ({legs}) legs
     WHERE {tests}
@@ -65,13 +83,12 @@ _BLOCKS = sql.SQL(
 )
 
 
-def _tests(definition: Definition, value: str) -> dict[str, Sql]:
+def tests_of(definition: Definition, value: int) -> dict[str, Sql]:
     """By name, what a leg must be; `value` is the number of the way to value it."""
     d = definition
     is_trusted = _TRUE if d.trust == "any" else sql.SQL(f"trust_{value} IS DISTINCT FROM 'market'")
     return {
         "finality": sql.SQL("is_final") if d.finality == "finalized" else _TRUE,
-        "window": _BLOCKS,
         "scope": _all(
             _among("instrument", d.instruments),
             _any(_among("venue", d.venues), _among("split_part(venue, '.', 1)", d.venues)),
@@ -139,7 +156,7 @@ def _as_of(moment: str | None) -> Sql:
     )
 
 
-def _usd(definition: Definition, value: str) -> Sql:
+def _usd(definition: Definition, value: int) -> Sql:
     usd = sql.SQL(f"usd_{value}")
     return sql.SQL("round({}, 2)").format(usd) if definition.rounding == "cents" else usd
 
@@ -191,7 +208,9 @@ _PLACED = sql.SQL(
 )
 # A position that is flat at the end of a block has ended; blocks have no order that all legs tell.
 _EPISODE = sql.SQL("PARTITION BY line, venue, dex, unit ORDER BY block_at")
-_POSITION = sql.SQL("PARTITION BY line, venue, dex, unit, market, side ORDER BY block_at, is_flat")
+_POSITION = sql.SQL(
+    "PARTITION BY line, venue, dex, unit, market, side ORDER BY block_at, is_flat, event_key"
+)
 
 
 def _placed(definition: Definition, rows: Sql) -> Sql:
@@ -199,15 +218,15 @@ def _placed(definition: Definition, rows: Sql) -> Sql:
     return _PLACED.format(gap=gap, rows=rows, episode=_EPISODE, position=_POSITION)
 
 
-# What names a unit of each level, beside its venue and account.
+# What names a unit of each level, beside its venue. A trade of which both sides count is one fill.
 KEYS: dict[Level, tuple[str, ...]] = {
-    "record": ("fill", "leg", "event_key"),
-    "fill": ("fill",),
-    "order": ("market", "order_id"),
-    "action": ("action",),
-    "position": ("dex", "market", "side", "position"),
-    "episode": ("dex", "episode"),
-    "account": (),
+    "record": ("event_key", "liquidated", "leg"),
+    "fill": ("coalesce(fill, event_key || '/' || liquidated)",),
+    "order": ("unit", "market", "order_id"),
+    "action": ("unit", "action"),
+    "position": ("unit", "dex", "market", "side", "position"),
+    "episode": ("unit", "dex", "episode"),
+    "account": ("unit",),
 }
 
 
@@ -230,37 +249,46 @@ _ORDERS = {
 }
 
 
-def _without_repeats(definition: Definition, rows: Sql) -> Sql:
+def _without_repeats(definition: Definition, rows: Sql, columns: Sequence[str]) -> Sql:
     """Takes off the counted line what the repeat policy, the sample and the minimum leave out, in
     this order."""
     d = definition
-    if d.repeat.keep != "all" or (d.minimum_usd and d.count in ("position", "episode")):
-        rows = _placed(d, rows)
     if d.repeat.keep != "all":
-        rows = _left_out("repeated", rows, _OF_EPISODE, KEYS["action"], d.repeat.keep)
+        episode = ("venue", *KEYS["episode"])
+        rows = _left_out(
+            "repeated", _placed(d, rows), columns, episode, KEYS["action"], d.repeat.keep
+        )
     if d.sample is not None:
         bucket = f"date_bin('{d.sample.seconds} s', block_at, 'epoch'::timestamptz)"
         within = ("venue", "market", bucket)
-        rows = _left_out("unsampled", rows, within, ("unit", "order_id"), d.sample.keep)
+        rows = _left_out("unsampled", rows, columns, within, ("unit", "order_id"), d.sample.keep)
     if d.minimum_usd:
-        of = ("venue", "unit", *KEYS[d.count])
+        if d.count in ("position", "episode"):  # of what is left
+            rows = _placed(d, rows)
+        of = ("venue", *KEYS[d.count])
         is_kept = sql.SQL("unit_usd >= {}").format(d.minimum_usd)
-        rows = _split_off("too_small", rows, of, (), is_kept)
+        rows = _split_off("too_small", rows, columns, of, (), is_kept)
     return rows
 
 
-_OF_EPISODE = ("venue", "unit", *KEYS["episode"])
-
-
-def _left_out(name: str, rows: Sql, of: Sequence[str], unit: Sequence[str], keep: str) -> Sql:
+def _left_out(
+    name: str, rows: Sql, columns: Sequence[str], of: Sequence[str], unit: Sequence[str], keep: str
+) -> Sql:
     """Of the units in each group one stays."""
     is_kept = _IS_FIRST.format(of=_names(of), unit=_names(unit), order=sql.SQL(_ORDERS[keep]))
-    return _split_off(name, rows, of, unit, is_kept)
+    return _split_off(name, rows, columns, of, unit, is_kept)
 
 
-def _split_off(name: str, rows: Sql, of: Sequence[str], unit: Sequence[str], is_kept: Sql) -> Sql:
+def _split_off(
+    name: str,
+    rows: Sql,
+    columns: Sequence[str],
+    of: Sequence[str],
+    unit: Sequence[str],
+    is_kept: Sql,
+) -> Sql:
     return _LEFT_OUT.format(
-        columns=_names(SHOWN[1:]), name=name, rows=rows, of=_names((*of, *unit)), is_kept=is_kept,
+        columns=_names(columns), name=name, rows=rows, of=_names((*of, *unit)), is_kept=is_kept,
     )  # fmt: skip
 
 

@@ -57,7 +57,7 @@ _PERP = sql.SQL(
            l.block_number, l.block_at, l.event_key, l.account AS liquidated,
            coalesce(l.tx_hash, l.event_key) AS action,
            coalesce(l.order_id, l.tx_hash, l.event_key) AS order_id,
-           {fill} AS fill, l.is_full_close IS TRUE AS is_flat
+           {fill} AS fill, leg.leg = 'liquidated' AND l.is_full_close IS TRUE AS is_flat
            {worth}
     FROM ledger.liquidation l {prices}
     {sides}
@@ -164,7 +164,8 @@ _LENDING = sql.SQL(
         ON (collateral_token.chain, collateral_token.address)
          = (ledger.chain_of(l.venue), of.collateral)
     CROSS JOIN LATERAL (
-        SELECT CASE WHEN debt.family = 'USD' AND collateral.family IS DISTINCT FROM 'USD'
+        SELECT CASE WHEN of.debt IS NULL OR of.collateral IS NULL THEN NULL
+                    WHEN debt.family = 'USD' AND collateral.family IS DISTINCT FROM 'USD'
                     THEN 'long'
                     WHEN collateral.family = 'USD' AND debt.family IS DISTINCT FROM 'USD'
                     THEN 'short' END
@@ -224,7 +225,11 @@ def _lending_worth(number: int, value: Definition) -> Sql:
 # The basis, the token that it counts, and what to know before its units are taken for tokens.
 _TOKENS = {
     "repaid": ("debt", "l.repaid_raw", "l.repaid_raw IS NOT NULL"),
-    "seized": ("collateral", "l.seized_raw", "NOT l.seized_is_shares"),
+    "seized": (
+        "collateral",
+        "l.seized_raw + CASE WHEN l.fee_in_seized = false THEN l.protocol_fee_raw ELSE 0 END",
+        "NOT l.seized_is_shares",
+    ),
 }
 
 

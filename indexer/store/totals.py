@@ -2,6 +2,7 @@
 computed again to see whether they still hold."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from importlib.metadata import version
@@ -111,25 +112,44 @@ def compute(
     now: datetime | None = None,
 ) -> Total:
     """The total of a window, read in one snapshot. `first_blocks` says from which block on a venue
-    exists, where that is known."""
-    moment = definition.labels.as_of
-    as_of = (now or datetime.now(UTC)) if moment is None else datetime.fromisoformat(moment)
+    exists, where that is known; labels are as known `now`, unless the definition says when."""
+    with snapshot(connection):
+        return within(connection, definition, window, first_blocks or {}, now or datetime.now(UTC))
+
+
+@contextmanager
+def snapshot(connection: Connection) -> Iterator[None]:
+    """Everything that is read in it is read as of one moment, with room for a day of rows."""
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        lines, price_set = _lines(connection, _with_labels(definition, as_of), window)
-        return Total(
-            definition=definition,
-            window=window,
-            lines=lines,
-            scopes=_scopes(connection, definition, window, first_blocks or {}),
-            price_set=price_set,
-            labels_as_of=as_of,
-            code_version=version(PACKAGE),
-            is_simulated=_is_simulated(connection),
-        )
+        counting.make_room(connection)
+        yield
 
 
-def _with_labels(definition: Definition, as_of: datetime) -> Definition:
+def within(
+    connection: Connection,
+    definition: Definition,
+    window: Window,
+    first_blocks: Mapping[str, int],
+    now: datetime,
+) -> Total:
+    """As `compute`, in a snapshot of the caller's."""
+    moment = definition.labels.as_of
+    as_of = now if moment is None else datetime.fromisoformat(moment)
+    lines, price_set = _lines(connection, with_labels(definition, as_of), window)
+    return Total(
+        definition=definition,
+        window=window,
+        lines=lines,
+        scopes=scopes(connection, [definition], window, first_blocks),
+        price_set=price_set,
+        labels_as_of=as_of,
+        code_version=version(PACKAGE),
+        is_simulated=is_simulated(connection),
+    )
+
+
+def with_labels(definition: Definition, as_of: datetime) -> Definition:
     """What we know now is what we will have known at this moment, whenever it is asked again."""
     if not (definition.labels.only or definition.labels.without):
         return definition
@@ -148,7 +168,6 @@ def _lines(
     total, price_set = row
     bounds = bounds_of(connection, window)
     gap = f"{definition.repeat.gap_seconds} s"
-    counting.make_room(connection)
     with psycopg.RawCursor(connection) as cursor:
         found = cursor.execute(total, [*bounds, gap, definition.is_one_sum])
         lines = sorted(map(_line, found), key=lambda line: (line.section, line.name or ""))
@@ -158,11 +177,12 @@ def _lines(
 
 def _line(row: Any) -> Line:
     """Amounts without the zeros that a sum brings along."""
-    values: Any = (_plain(value) if isinstance(value, Decimal) else value for value in row)
+    values: Any = (plain(value) if isinstance(value, Decimal) else value for value in row)
     return Line(*values)
 
 
-def _plain(number: Decimal) -> Decimal:
+def plain(number: Decimal) -> Decimal:
+    """Without an exponent, and without the zeros that a sum brings along."""
     return Decimal(format(EXACT.normalize(number), "f"))
 
 
@@ -178,18 +198,19 @@ def bounds_of(connection: Connection, window: Window) -> list[Any]:
 # -- what was read -------------------------------------------------------------------------------
 
 
-def _scopes(
+def scopes(
     connection: Connection,
-    definition: Definition,
+    definitions: Iterable[Definition],
     window: Window,
     first_blocks: Mapping[str, int],
 ) -> tuple[Scope, ...]:
+    """What was read of a window, of each venue that any of the definitions speaks of."""
     rows: Iterable[Any] = connection.execute(
         _READ, {"low": window.low, "high": window.high, "block_from": window.block_from,
                 "block_to": window.block_to}
     )  # fmt: skip
     read = {row[0]: row for row in rows}
-    venues = in_scope(definition, read)
+    venues = sorted({venue for one in definitions for venue in _in_scope(one, read)})
     shares = (
         _shares_of_times(connection, venues, window.low, window.high, first_blocks)
         if window.low is not None and window.high is not None
@@ -224,7 +245,7 @@ _READ = """
 """
 
 
-def in_scope(definition: Definition, venues: Iterable[str]) -> list[str]:
+def _in_scope(definition: Definition, venues: Iterable[str]) -> list[str]:
     """Of the venues that were read, those that a definition speaks of; and what it names of which
     nothing was read."""
     d = definition
@@ -235,7 +256,7 @@ def in_scope(definition: Definition, venues: Iterable[str]) -> list[str]:
         and (not d.chains or (venue.partition(".")[2] or venue) in d.chains)
     ]  # fmt: skip
     named = {name for venue in found for name in (venue, venue.partition(".")[0])}
-    return sorted({*found, *(name for name in d.venues if name not in named)})
+    return [*found, *(name for name in d.venues if name not in named)]
 
 
 def _instrument(venue: str) -> Instrument:
@@ -292,7 +313,7 @@ _OF_BLOCKS = """
 """
 
 
-def _is_simulated(connection: Connection) -> bool:
+def is_simulated(connection: Connection) -> bool:
     row: Any = connection.execute(
         "SELECT EXISTS (SELECT FROM ledger.source WHERE is_simulated)"
     ).fetchone()
@@ -340,7 +361,7 @@ class Verified(msgspec.Struct, frozen=True):
 
 def save(connection: Connection, total: Total) -> int:
     """Store a total with all that is needed to compute it again; gives its number."""
-    definition = _with_labels(total.definition, total.labels_as_of)
+    definition = with_labels(total.definition, total.labels_as_of)
     window = total.window
     row: Any = connection.execute(
         """

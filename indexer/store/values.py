@@ -73,6 +73,8 @@ def _value(connection: Connection, kind: _Kind, scope: Scope, terms: Terms) -> C
     counts = Counter(liquidations=kind.stage(connection, scope, terms))
     for table in staged.TABLES:
         counts += staged.settle(connection, table, scope)
+    if counts["written"] or counts["removed"]:
+        connection.execute("SELECT ledger.forget_days(%(low)s, %(high)s)", scope)
     return counts
 
 
