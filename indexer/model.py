@@ -194,11 +194,12 @@ class ProtocolVault(msgspec.Struct, frozen=True, gc=False):
 class Rule(msgspec.Struct, frozen=True):
     """How a label or a size flag comes about.
 
-    `query` is one set-based SELECT over the `liq` views with `%(name)s` for each parameter and for
-    `as_of`, the time of the last covered block. A flag rule selects venue, account, level,
-    subject_key, value_usd, threshold_usd, occurred_at; a label rule venue, account, label,
-    confidence, evidence, valid_during. `sentence` is printed in reports, filled with the
-    parameters.
+    `query` is one set-based SELECT with `%(name)s` for each parameter. `%(accounts)s` are the
+    accounts to look at, as an array, NULL for all: what it finds of an account must follow from
+    that account's facts alone, and not from when it runs. A flag rule selects venue, account,
+    level, subject_key, value_usd, threshold_usd, occurred_at; a label rule venue, account, label,
+    confidence, evidence, valid_during, the times that it holds. `sentence` is
+    printed in reports, filled with the parameters.
     """
 
     id: str

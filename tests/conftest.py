@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from indexer.store import database
+from indexer.methodology.definition import presets
+from indexer.store import database, definitions
 from indexer.store.database import Connection
 from indexer.store.server import Server
 from tests.postgres import cluster, new_database
@@ -33,6 +34,8 @@ def migrated(postgres: Server) -> str:
     """The name of a migrated database to copy."""
     conninfo = new_database(postgres)
     database.migrate(conninfo)
+    with database.connect(conninfo) as connection:  # as every command does
+        definitions.keep(connection, presets().values())
     return str(conninfo_to_dict(conninfo)["dbname"])
 
 

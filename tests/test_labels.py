@@ -1,11 +1,15 @@
 """Labels and flags against the simulator's truth; withdrawn when what they stood on is gone."""
 
+import random
+import re
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from indexer import labels, sync
+from indexer.errors import ConfigError
+from indexer.model import Rule
 from indexer.store import labels as labeler
 from indexer.store.database import Connection
 from tests.ledger_rows import Rows, rows
@@ -22,12 +26,13 @@ def labelled(connection: Connection, sim: Simulation, tmp_path: Path) -> Connect
     write_by_block(sim, tmp_path)
     write_misc(sim, tmp_path)
     sync.backfill(connection, str(tmp_path))
+    sync.value(connection, None)
     label(connection)
     return connection
 
 
 def label(connection: Connection) -> list[tuple[str, int, int]]:
-    changes = [labeler.apply(connection, rule) for rule in labels.rules()]
+    changes = labeler.apply(connection, labels.rules())
     return [(change.rule.id, change.new, change.withdrawn) for change in changes]
 
 
@@ -37,8 +42,16 @@ def accounts(connection: Connection, query: str) -> frozenset[str]:
 
 def opinions(connection: Connection) -> dict[str, Rows]:
     return {
-        "flags": rows(connection, "SELECT * FROM liq.flags").copy(),
-        "labels": rows(connection, "SELECT account, rule, evidence, valid_from FROM liq.labels"),
+        "flags": rows(
+            connection,
+            "SELECT venue, account, level, subject_key, rule, rule_version, value_usd,"
+            " threshold_usd, occurred_at FROM liq.flags",
+        ),
+        "labels": rows(
+            connection,
+            "SELECT venue, account, label, rule, confidence, evidence, valid_from, valid_to"
+            " FROM liq.labels",
+        ),
     }
 
 
@@ -127,7 +140,10 @@ def test_a_protocol_vault_is_never_flagged_or_labelled(
     large = "SELECT account FROM liq.account_days WHERE largest_position_usd >= 10000000"
     assert accounts(labelled, large) & vaults  # there was one to be caught
 
-    assert not accounts(labelled, "SELECT account FROM liq.labels") & vaults
+    roles = "SELECT account FROM liq.labels WHERE label = 'protocol_vault'"
+    assert accounts(labelled, roles) >= vaults
+    others = "SELECT account FROM liq.labels WHERE label <> 'protocol_vault'"
+    assert not accounts(labelled, others) & vaults
     assert not accounts(labelled, "SELECT account FROM liq.flags") & vaults
 
 
@@ -162,26 +178,169 @@ def test_labels_after_each_piece_equal_labels_after_all(
 ) -> None:
     files = [*write_by_block(sim, tmp_path), *write_misc(sim, tmp_path)]
     for path in reversed(files):
-        sync.backfill(connection, str(path))
+        sync.value(connection, sync.backfill(connection, str(path)).since)
         label(connection)
     in_pieces = opinions(connection)
 
     connection.execute("TRUNCATE ledger.flag, ledger.label")
+    labeler.apply(connection, labels.rules(), again=True)
+
+    assert in_pieces["flags"] != []
+    assert opinions(connection) == in_pieces
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_labels_of_changed_accounts_equal_those_of_all(
+    connection: Connection, sim: Simulation, tmp_path: Path, seed: int
+) -> None:
+    """Pieces in any order, labelled or not after each; rows that go and come back."""
+    chance = random.Random(seed)
+    files = [*write_by_block(sim, tmp_path), *write_misc(sim, tmp_path)]
+    chance.shuffle(files)
+    for path in files:
+        sync.value(connection, sync.backfill(connection, str(path)).since)
+        for act in chance.sample([label, _lose_rows, _change_rows], k=2):
+            act(connection)
+
     label(connection)
 
-    recorded = len(in_pieces["flags"][0]) - 1  # when we wrote it down is all that may differ
-    rebuilt = opinions(connection)
-    assert [row[:recorded] for row in in_pieces["flags"]] == [
-        row[:recorded] for row in rebuilt["flags"]
-    ]
-    assert in_pieces["labels"] == rebuilt["labels"]
+    in_pieces = opinions(connection)
+    connection.execute("TRUNCATE ledger.flag, ledger.label")
+    labeler.apply(connection, labels.rules(), again=True)
+    assert opinions(connection) == in_pieces
+
+
+def _lose_rows(connection: Connection) -> None:
+    """As a reorg would take them."""
+    connection.execute(
+        "DELETE FROM ledger.liquidation WHERE account IN ("
+        " SELECT account FROM liq.flags ORDER BY value_usd DESC, account LIMIT 2)"
+    )
+    connection.execute(
+        "DELETE FROM ledger.account_day WHERE account IN ("
+        " SELECT account FROM liq.labels WHERE rule = 'PEAK_POSITION' ORDER BY account LIMIT 1)"
+    )
+
+
+def _change_rows(connection: Connection) -> None:
+    """As a newer decoder would."""
+    connection.execute(
+        "UPDATE ledger.liquidation SET notional = notional * 3 WHERE account IN ("
+        " SELECT account FROM ledger.liquidation ORDER BY notional DESC, account LIMIT 3)"
+    )
+    sync.value(connection, None)
+
+
+def test_what_we_thought_then_is_one_query(labelled: Connection, sim: Simulation) -> None:
+    (whale,) = sim.truth.whales.episode_100m
+    asked = "SELECT DISTINCT rule FROM liq.labels_at(%s, %s) WHERE account = %s ORDER BY rule"
+    row = labelled.execute("SELECT max(block_at), clock_timestamp() FROM ledger.liquidation")
+    happened_at, before = row.fetchone() or (None, None)
+    thought = labelled.execute(asked, (happened_at, before, whale)).fetchall()
+
+    labelled.execute("DELETE FROM ledger.account_day WHERE account = %s", (whale,))
+    label(labelled)
+
+    now = labelled.execute("SELECT clock_timestamp()").fetchone() or (None,)
+    assert ("PEAK_POSITION",) in thought
+    assert labelled.execute(asked, (happened_at, before, whale)).fetchall() == thought
+    assert ("PEAK_POSITION",) not in labelled.execute(asked, (happened_at, *now, whale)).fetchall()
+
+
+def test_a_label_ends_by_itself_and_is_former_then(labelled: Connection) -> None:
+    state = "SELECT DISTINCT state FROM liq.labels WHERE rule = 'PEAK_POSITION'"
+    assert labelled.execute(state).fetchall() == [("current",)]
+
+    labelled.execute(
+        """
+        INSERT INTO ledger.coverage (venue, facts, blocks, times, verification, decoder_version)
+        SELECT venue, facts, '[1000000000000,1000000000001)', tstzrange(later, later, '[]'),
+               verification, decoder_version
+        FROM ledger.coverage
+        CROSS JOIN LATERAL (SELECT upper(times) + interval '200 days') time (later)
+        LIMIT 1
+        """
+    )
+
+    assert labelled.execute(state).fetchall() == [("former",)]
+
+
+BAD = Rule(
+    id="BAD", version=1, makes="labels", sentence="Calls a vault a whale.", parameters={},
+    query="SELECT venue, account, 'whale' AS label, 1 AS confidence, '{}'::jsonb AS evidence,"
+    " tstzrange(NULL, NULL) AS valid_during FROM liq.protocol_vaults"
+    " WHERE %(accounts)s::text[] IS NULL",
+)  # fmt: skip
+
+
+def test_a_rule_that_calls_a_vault_a_whale_fails_and_nothing_is_written(
+    labelled: Connection,
+) -> None:
+    before = opinions(labelled)
+
+    with pytest.raises(labeler.NeverLabelled, match="called whale and is the protocol vault"):
+        labeler.apply(labelled, [*labels.rules(), BAD])
+
+    assert opinions(labelled) == before
+
+
+def test_a_rule_that_is_no_more_takes_its_labels_along(labelled: Connection) -> None:
+    kept = [rule for rule in labels.rules() if rule.id != "PEAK_POSITION"]
+
+    labeler.apply(labelled, kept)
+
+    assert accounts(labelled, "SELECT account FROM liq.labels WHERE rule = 'PEAK_POSITION'") == (
+        frozenset()
+    )
+
+
+def test_a_user_sets_parameters_and_adds_a_rule(labelled: Connection) -> None:
+    theirs = b"""
+        [SIZE_ABS]
+        large = 500_000
+        [SAW_TSLA]
+        version = 1
+        makes = "labels"
+        sentence = "Was liquidated in TSLA."
+        query = '''
+            SELECT DISTINCT venue, account, 'tsla' AS label, 1 AS confidence,
+                   '{}'::jsonb AS evidence, tstzrange(NULL, NULL) AS valid_during
+            FROM liq.liquidations WHERE market = 'xyz:TSLA' AND NOT account_is_protocol_vault
+              AND (%(accounts)s::text[] IS NULL OR account = ANY (%(accounts)s::text[]))'''
+    """
+
+    labeler.apply(labelled, labels.rules(theirs))
+
+    least = labelled.execute("SELECT min(threshold_usd) FROM liq.flags").fetchone()
+    assert least == (Decimal(500_000),)
+    assert accounts(labelled, "SELECT account FROM liq.labels WHERE label = 'tsla'") == accounts(
+        labelled,
+        "SELECT account FROM liq.liquidations"
+        " WHERE market = 'xyz:TSLA' AND NOT account_is_protocol_vault",
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        (b"[SIZE_ABS]\nlarg = 1", "SIZE_ABS has no parameter larg; it has large, very_large"),
+        (b"[SIZE_ABS]\nlarge = 'a lot'", "SIZE_ABS: large: "),
+        (b"[OTHER]\nlarge = 1", "OTHER is no rule that we have, and none of its own"),
+        (b"[SIZE_ABS]\nquery = 'SELECT 1'", "SIZE_ABS is a rule already"),
+        (b"large = 1", "large stands outside of a rule's table"),
+        (b"[", "not a file of rules"),
+    ],
+)
+def test_a_faulty_file_of_rules_is_refused(file: bytes, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        labels.rules(file)
 
 
 def test_every_rule_says_a_sentence_with_its_parameters() -> None:
     said = {rule.id: str(rule) for rule in labels.rules()}
 
     assert said["EQUITY"] == (
-        "Had an account value of at least 1,000,000 USD at a liquidation of the last 90 days, as"
-        " the exchange's ledger states it."
+        "Had an account value of at least 1,000,000 USD at a liquidation, as the exchange's ledger"
+        " states it; holds for 90 days after the last."
     )
     assert not [text for text in said.values() if "{" in text]

@@ -6,10 +6,10 @@ from indexer.model import Rule
 
 RULE = Rule(
     id="REPEAT",
-    version=1,
+    version=2,
     makes="labels",
     sentence="Was liquidated in at least {times} episodes of {episode_usd:,} USD or more within"
-    " {days} days.",
+    " {days} days; holds for as long after the last.",
     parameters={
         "times": 3,
         "episode_usd": Decimal(1_000_000),
@@ -17,17 +17,36 @@ RULE = Rule(
         "confidence": Decimal(1),
     },
     query="""
-        SELECT venue, account, 'whale' AS label, %(confidence)s AS confidence,
+        WITH episodes AS (
+            SELECT venue, account, first_at, key, notional_usd AS usd
+            FROM liq.episodes()
+            WHERE notional_usd >= %(episode_usd)s AND NOT account_is_protocol_vault
+              AND (%(accounts)s::text[] IS NULL OR account = ANY (%(accounts)s::text[]))
+        ), repeated AS (
+            -- the last of so many within the days, and the times that it makes the label hold
+            SELECT venue, account,
+                   tstzrange(first_at, first_at + make_interval(days => %(days)s)) AS during
+            FROM (
+                SELECT *, lag(first_at, %(times)s - 1) OVER (
+                    PARTITION BY venue, account ORDER BY first_at, key) AS begun_at
+                FROM episodes
+            ) counted
+            WHERE begun_at > first_at - make_interval(days => %(days)s)
+        ), held AS (
+            SELECT venue, account, unnest(range_agg(during)) AS valid_during
+            FROM repeated GROUP BY venue, account
+        )
+        SELECT held.venue, held.account, 'whale' AS label, %(confidence)s AS confidence,
                jsonb_build_object(
-                   'episodes', jsonb_agg(key ORDER BY first_at),
-                   'notional_usd', sum(notional_usd)::text
+                   'episodes', jsonb_agg(e.key ORDER BY e.first_at, e.key),
+                   'usd', trim_scale(sum(e.usd))::text
                ) AS evidence,
-               tstzrange((array_agg(first_at ORDER BY first_at))[%(times)s],
-                         max(last_at) + make_interval(days => %(days)s)) AS valid_during
-        FROM liq.episodes()
-        WHERE notional_usd >= %(episode_usd)s AND NOT account_is_protocol_vault
-          AND first_at > %(as_of)s - make_interval(days => %(days)s)
-        GROUP BY venue, account
-        HAVING count(*) >= %(times)s
+               held.valid_during
+        FROM held
+        JOIN episodes e ON (e.venue, e.account) = (held.venue, held.account)
+            AND e.first_at > lower(held.valid_during) - make_interval(days => %(days)s)
+            AND e.first_at < upper(held.valid_during)
+        WHERE ledger.never_because(held.venue, held.account) IS NULL
+        GROUP BY held.venue, held.account, held.valid_during
     """,
 )

@@ -6,7 +6,7 @@ from indexer.model import Rule
 
 RULE = Rule(
     id="SIZE_ABS",
-    version=1,
+    version=2,
     makes="flags",
     sentence="A liquidation, order, action or episode of at least {large:,} (large), {very_large:,}"
     " (very large) or {exceptional:,} USD (exceptional), at execution price, dollar tokens at par.",
@@ -26,16 +26,21 @@ RULE = Rule(
             SELECT venue, account, 'liquidation' AS level, key AS subject_key,
                    notional_usd AS value_usd, block_at AS occurred_at, account_is_protocol_vault
             FROM liq.liquidations
+            WHERE %(accounts)s::text[] IS NULL OR account = ANY (%(accounts)s::text[])
             UNION ALL
             SELECT venue, account, 'order', key, notional_usd, last_at, account_is_protocol_vault
             FROM liq.orders
+            WHERE %(accounts)s::text[] IS NULL OR account = ANY (%(accounts)s::text[])
             UNION ALL
             SELECT venue, account, 'action', key, notional_usd, last_at, account_is_protocol_vault
             FROM liq.actions
+            WHERE %(accounts)s::text[] IS NULL OR account = ANY (%(accounts)s::text[])
             UNION ALL
             SELECT venue, account, 'episode', key, notional_usd, last_at, account_is_protocol_vault
             FROM liq.episodes()
+            WHERE %(accounts)s::text[] IS NULL OR account = ANY (%(accounts)s::text[])
         ) sized
         WHERE value_usd >= %(large)s AND NOT account_is_protocol_vault
+          AND ledger.never_because(venue, account) IS NULL
     """,
 )

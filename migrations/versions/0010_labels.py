@@ -1,8 +1,173 @@
-"""Labels that are made again only where something changed."""
+"""Labels that are made again only where something changed, and who can never be called a whale.
+
+Rules depend on the facts of an account alone, and on none of the clock: a label holds for an
+interval of chain time that follows from them. So to look again at the accounts whose facts changed
+gives what looking at all would give.
+"""
+
+from alembic import op
+
+from indexer.store.comments import comment_on
 
 revision = "0010"
 down_revision = "0009"
 
+TABLES = """
+CREATE TABLE ledger.changed_account (
+    account text NOT NULL,
+    venue text NOT NULL,
+    PRIMARY KEY (account, venue)
+);
+
+CREATE TABLE ledger.changed_times (
+    venue text NOT NULL,
+    times tstzrange NOT NULL
+);
+
+ALTER TABLE ledger.flag ADD COLUMN parameters jsonb NOT NULL DEFAULT '{}';
+ALTER TABLE ledger.label ADD COLUMN parameters jsonb NOT NULL DEFAULT '{}';
+
+DROP INDEX ledger.label_now;
+CREATE UNIQUE INDEX label_now ON ledger.label (account, venue, label, rule, lower(valid_during))
+    WHERE upper_inf(recorded_during);
+
+CREATE TABLE ledger.label_run (
+    rule text PRIMARY KEY,
+    meaning text NOT NULL,
+    ran_at timestamptz NOT NULL DEFAULT now()
+);
+"""
+
+# A row that goes, or changes, is one that opinions may have stood on; and new days and statements
+# of equity are what they stand on. New liquidations are noted when they are valued: rules look at
+# what they were worth.
+NOTE = """
+CREATE FUNCTION ledger.note_changed_accounts() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO ledger.changed_account (account, venue)
+    SELECT DISTINCT account, venue FROM changed ORDER BY account, venue ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+"""
+TRIGGER = """
+CREATE TRIGGER note_{event} AFTER {event} ON ledger.{table}
+    REFERENCING {old_or_new} TABLE AS changed FOR EACH STATEMENT
+    EXECUTE FUNCTION ledger.note_changed_accounts();
+"""
+TRIGGERS = (
+    ("liquidation", "DELETE", "OLD"), ("liquidation", "UPDATE", "OLD"),
+    ("lending_liquidation", "DELETE", "OLD"), ("lending_liquidation", "UPDATE", "OLD"),
+    ("ledger_liquidation", "INSERT", "NEW"), ("ledger_liquidation", "DELETE", "OLD"),
+    ("account_day", "INSERT", "NEW"), ("account_day", "UPDATE", "NEW"),
+    ("account_day", "DELETE", "OLD"),
+)  # fmt: skip
+
+FUNCTIONS = """
+CREATE FUNCTION ledger.reached() RETURNS timestamptz
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT coalesce(max(upper(times)), '-infinity') FROM ledger.coverage;
+END;
+
+CREATE FUNCTION ledger.never_because(venue text, account text) RETURNS text
+LANGUAGE sql STABLE
+RETURN CASE
+    WHEN account = '0x0000000000000000000000000000000000000000' THEN 'the zero address'
+    WHEN account ~ '^0x(2{40}|[24]0{31}[0-9a-f]{8})$' THEN 'a system address of the exchange'
+    ELSE (SELECT 'the protocol vault ' || v.name FROM ledger.protocol_vault v
+          WHERE (v.venue, v.account) = (never_because.venue, never_because.account))
+END;
+
+CREATE FUNCTION liq.labels_at(valid_at timestamptz, known_at timestamptz DEFAULT now())
+RETURNS TABLE (
+    venue text, account text, label text, rule text, rule_version int, parameters jsonb,
+    confidence numeric, evidence jsonb, valid_from timestamptz, valid_to timestamptz,
+    recorded_at timestamptz, withdrawn_at timestamptz
+)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT l.venue, l.account, l.label, l.rule, l.rule_version, l.parameters, l.confidence,
+           l.evidence, lower(l.valid_during), upper(l.valid_during), lower(l.recorded_during),
+           upper(l.recorded_during)
+    FROM ledger.label l
+    WHERE l.valid_during @> labels_at.valid_at AND l.recorded_during @> labels_at.known_at;
+END;
+"""
+
+VIEWS = """
+CREATE OR REPLACE VIEW liq.labels AS
+SELECT venue, account, label, rule, rule_version, confidence, evidence,
+       lower(valid_during) AS valid_from, upper(valid_during) AS valid_to,
+       lower(recorded_during) AS recorded_at, parameters,
+       CASE WHEN upper(valid_during) <= (SELECT ledger.reached()) THEN 'former' ELSE 'current' END
+           AS state
+FROM ledger.label
+WHERE upper_inf(recorded_during);
+
+CREATE OR REPLACE VIEW liq.flags AS
+SELECT venue, account, level, subject_key, rule, rule_version, value_usd, threshold_usd,
+       occurred_at, lower(recorded_during) AS recorded_at, parameters
+FROM ledger.flag
+WHERE upper_inf(recorded_during);
+"""
+
+FUNCTION_COMMENTS = {
+    "ledger.note_changed_accounts()": "What rules say of these accounts has to be looked at again.",
+    "ledger.reached()": "Up to when anything was read.",
+    "ledger.never_because(text, text)": "Why an account can never be called a whale or a victim;"
+    " NULL where nothing speaks against it.",
+    "liq.labels_at(timestamptz, timestamptz)": "The labels that held at a time, as we knew them at"
+    " another.",
+}
+TABLE_COMMENTS = {
+    "changed_account": "Accounts whose facts changed since rules last looked at them.",
+    "changed_times": "Times with rows that are new since rules last looked.",
+    "label_run": "What each rule meant when it last ran: where that changed, all is looked at"
+    " again.",
+    "flag": "Sizes at or above a threshold: facts under a declared rule.",
+    "label": "Opinions on accounts, each with rule, evidence, confidence and two time intervals.",
+}
+VIEW_COMMENTS = {
+    "flags": "Sizes at or above a threshold, as of now.",
+    "labels": "What we think of accounts, as of now; liq.labels_at says what we thought then.",
+}
+COMMENTS = {
+    "venue": "A protocol on a chain, e.g. hyperliquid; * for all.",
+    "account": "Address of the account concerned, lower case.",
+    "times": "From the first to the last of the new rows.",
+    "rule": "Id of the rule.",
+    "rule_version": "Version of the rule.",
+    "meaning": "Hash of the rule: version, query and parameters.",
+    "ran_at": "When it ran.",
+    "level": "What is flagged: liquidation (a fill), order, action or episode.",
+    "subject_key": "Key of what is flagged, as in the view of its level.",
+    "value_usd": "Execution notional in dollars, dollar tokens at par.",
+    "threshold_usd": "The largest threshold that the value reaches.",
+    "occurred_at": "Time of the last block of the subject.",
+    "recorded_during": "When we held this to be so; open-ended while we still do.",
+    "recorded_at": "When we wrote it down.",
+    "parameters": "Parameters that the rule ran with.",
+    "label": "What we think of the account, e.g. whale.",
+    "confidence": "From 0 to 1.",
+    "evidence": "Numbers and keys that the label stands on.",
+    "valid_during": "When it holds, in chain time.",
+    "valid_from": "Start of validity, in chain time.",
+    "valid_to": "End of validity, in chain time.",
+    "state": "current, or former where its validity ended before what was last read.",
+}
+
 
 def upgrade() -> None:
-    pass
+    triggers = (
+        TRIGGER.format(table=table, event=event, old_or_new=old_or_new)
+        for table, event, old_or_new in TRIGGERS
+    )
+    for statements in (TABLES, NOTE, *triggers, FUNCTIONS, VIEWS):
+        op.get_bind().exec_driver_sql(statements.replace("%", "%%"))
+    for function, text in FUNCTION_COMMENTS.items():
+        op.execute(f"COMMENT ON FUNCTION {function} IS '{text}'")
+    for table, text in TABLE_COMMENTS.items():
+        comment_on(op.get_bind(), "TABLE", f"ledger.{table}", text, COMMENTS)
+    for view, text in VIEW_COMMENTS.items():
+        comment_on(op.get_bind(), "VIEW", f"liq.{view}", text, COMMENTS)
