@@ -151,6 +151,7 @@ COMMON: dict[str, st.SearchStrategy[Any]] = {
     "venues": sets(st.sampled_from(["aave_v3", "aave_v3.base", "hyperliquid", "and"])),
     "chains": sets(st.sampled_from(["base", "ethereum", "hyperevm"])),
     "markets": sets(names),
+    "trust": chosen("trust"),
     "assets": ASSETS,
     "parties": chosen_set("parties"),
     "self_liquidations": chosen("self_liquidations"),
@@ -164,15 +165,14 @@ COMMON: dict[str, st.SearchStrategy[Any]] = {
         st.sampled_from(["event", "oracle", "feed_log", "reference", "hyperliquid", "file:a-b"]),
         least=1,
     ),
+    "stablecoins": chosen("stablecoins"),
     "rounding": chosen("rounding"),
 }
 OF_PERPS: dict[str, st.SearchStrategy[Any]] = {
     "margin_modes": chosen_set("margin_modes"),
     "perp_value": chosen("perp_value"),
-    "stablecoins": chosen("stablecoins"),
 }
 OF_LOANS: dict[str, st.SearchStrategy[Any]] = {
-    "trust": chosen("trust"),
     "lending_value": chosen("lending_value"),
 }
 METHODS = sorted({*PERP_METHODS, *LENDING_METHODS} - {"ledger_update"})  # which stands alone
@@ -234,25 +234,26 @@ def test_strict_in_english() -> None:
     assert paragraph(presets()["strict/v1"], "en") == (
         "Of perpetuals it counts forced orders in the book, takeovers by the exchange's vault,"
         " users' losing positions closed by auto-deleveraging and positions of the exchange's"
-        " vaults closed by auto-deleveraging; of loans it counts debt repaid against"
-        " collateral, pre-liquidations on agreed terms, loans taken over by a liquidator, loans"
-        " absorbed by the protocol and loans healed, the rest of their debt written off. The"
-        " total is of liquidated accounts of users; the exchange's own vaults stand on a line"
-        " of their own, outside of it; liquidations of an account by itself are included; each"
-        " liquidation counts once, on the side of the liquidated account. In scope are"
-        " perpetuals and loans on all venues, chains, markets and assets; loans count where the"
-        " protocol's governance chose the asset and its oracle. Only finalized blocks count;"
-        " the window follows the calendar days of UTC, by block time, its end excluded."
-        " Perpetuals are worth their size at the price of the trade; loans are worth the debt"
-        " repaid. A dollar token that perpetuals are quoted in counts at its market price, or"
-        " at one dollar where none is stored; prices come from the first of these that has one:"
-        " the event itself, the protocol's oracle at the block, the last log of that oracle's"
-        " feed, then another governed oracle of the chain; what has no price is reported and"
-        " adds no money; nothing is rounded. The headline counts episodes (an account's"
-        " liquidations at one venue without a longer pause); an episode ends after 900 s"
-        " without an action; an account is an address as its venue keys it; repeated"
-        " liquidations of an account all count. The number can be recomputed exactly from the"
-        " chains' own records. The definition is strict/v1, hash 7bbab7a53922."
+        " vaults closed by auto-deleveraging; of loans it counts debt repaid against collateral,"
+        " pre-liquidations on agreed terms, loans taken over by a liquidator, loans absorbed by"
+        " the protocol and loans healed, the rest of their debt written off. The total is of"
+        " liquidated accounts of users; the exchange's own vaults stand on a line of their own,"
+        " outside of it; liquidations of an account by itself are included; each liquidation"
+        " counts once, on the side of the liquidated account. In scope are perpetuals and loans"
+        " on all venues, chains, markets and assets; loans in markets that anybody may open, and"
+        " marks on dexes that anybody may deploy, stand on a line of their own. Only finalized"
+        " blocks count; the window follows the calendar days of UTC, by block time, its end"
+        " excluded. Perpetuals are worth their size at the price of the trade; loans are worth"
+        " the debt repaid. A dollar token counts at its market price, or, where none is stored,"
+        " at one dollar as the quote of a perpetual and as what a loan's own protocol takes for a"
+        " dollar; prices come from the first of these that has one: the event itself, the"
+        " protocol's oracle at the block, the last log of that oracle's feed, then another"
+        " governed oracle of the chain; what has no price is reported and adds no money; nothing"
+        " is rounded. The headline counts episodes (an account's liquidations at one venue"
+        " without a longer pause); an episode ends after 900 s without an action; an account is"
+        " an address as its venue keys it; repeated liquidations of an account all count. The"
+        " number can be recomputed exactly from the chains' own records. The definition is"
+        " strict/v1, hash 7bbab7a53922."
     )
 
 
@@ -261,15 +262,15 @@ def test_strict_in_chinese() -> None:
         "永续合约计入订单簿强平单、交易所金库接管、用户亏损仓位的自动减仓和交易所金库仓位的自动减仓；"
         "借贷计入代偿债务并取走抵押品的清算、按约定条款的预清算、由清算人承接的贷款、由协议吸收的贷款"
         "和取尽抵押品并核销余债的贷款。合计只含用户被清算的账户；交易所自有金库另行列示，不在合计内；"
-        "自我清算计入；每笔清算只计一次，计在被清算方。"
-        "范围为永续合约和借贷：所有平台、链、市场和资产；借贷只计入由协议治理选定资产"
-        "及其预言机的部分。只计入已最终确定的区块；统计窗口按 UTC 的自然日（区块时间）划分，含起点"
-        "、不含终点。永续合约按成交价计算名义价值；借贷按偿还的债务计。永续合约计价所用的美元稳定币"
-        "按市价计，没有市价时按 1 美元计；价格依次取自事件自带价格、协议预言机在该区块的价格、该预"
-        "言机数据源的最近日志、同链上另一个受治理的预言机，以最先可得者为准；没有价格的部分另行报告，"
-        "不计入金额；不作舍入。主计数为清算过程（账户在单一平台上无较长间断的清算）；连续 900 秒没"
-        "有清算动作，一次清算过程即告结束；账户即平台所记的地址；同一账户的多次清算全部计入。该数字"
-        "可由链上记录精确重算。定义为 strict/v1，哈希 7bbab7a53922。"
+        "自我清算计入；每笔清算只计一次，计在被清算方。范围为永续合约和借贷：所有平台、链、市场和资产"
+        "；任何人都可开设的借贷市场，以及任何人都可部署的永续合约交易所的标记价，另行列示。只计入已最"
+        "终确定的区块；统计窗口按 UTC 的自然日（区块时间）划分，含起点、不含终点。永续合约按成交"
+        "价计算名义价值；借贷按偿还的债务计。美元稳定币按市价计，没有市价时，永续合约的计价币以及借贷"
+        "协议自身视作 1 美元者按 1 美元计；价格依次取自事件自带价格、协议预言机在该区块的价格、"
+        "该预言机数据源的最近日志、同链上另一个受治理的预言机，以最先可得者为准；没有价格的部分另行报"
+        "告，不计入金额；不作舍入。主计数为清算过程（账户在单一平台上无较长间断的清算）；连续 900"
+        " 秒没有清算动作，一次清算过程即告结束；账户即平台所记的地址；同一账户的多次清算全部计入"
+        "。该数字可由链上记录精确重算。定义为 strict/v1，哈希 7bbab7a53922。"
     )
 
 
@@ -300,24 +301,24 @@ def test_a_definition_of_its_own_in_english() -> None:
         " off alone. The total is of liquidated accounts of users; the exchange's own vaults"
         " stand on a line of their own, outside of it; liquidations of an account by itself are"
         ' included; accounts with the label "fund" do not count; labels are those that held at'
-        " the liquidation, as known at 2025-10-11T00:00:00Z; each liquidation counts once, on"
-        " the side of the liquidated account. In scope are perpetuals and loans on the venues"
-        " aave_v3.ethereum and hyperliquid, the asset ETH (the coin itself or staked), the"
-        ' market "ETH", all chains; perpetuals count only in cross margin; loans count where'
-        " the protocol's governance chose the asset and its oracle. Blocks count up to the"
-        " newest, which the chain may still replace; the window is one swing of the price"
-        ' "file:desk/base/ETH", from the extreme at one turning point up to that at the next,'
-        " where a turn is a move of at least 2.5 % back. Perpetuals are worth their size at the"
-        " price of the trade; loans are worth the bad debt written off; the two are not"
-        " comparable and are shown apart. A dollar token that perpetuals are quoted in counts"
-        " at its market price, or at one dollar where none is stored; prices come from the"
-        " first of these that has one: the imported file desk, then the protocol's oracle at"
-        " the block; what has no price is reported and adds no money; each value is rounded to"
-        " cents. The headline counts accounts; those worth less than 10,000.5 dollars are left"
-        " out, with their money; an episode ends after 60 s without an action; an owner's"
-        " addresses are one account; of each episode only the largest action counts; totals of"
-        " two windows do not add up to the total of both. The number approximates its model:"
-        " the same idea on other data."
+        " the liquidation, as known at 2025-10-11T00:00:00Z; each liquidation counts once, on the"
+        " side of the liquidated account. In scope are perpetuals and loans on the venues"
+        " aave_v3.ethereum and hyperliquid, the asset ETH (the coin itself or staked), the market"
+        ' "ETH", all chains; perpetuals count only in cross margin; loans in markets that anybody'
+        " may open, and marks on dexes that anybody may deploy, stand on a line of their own."
+        " Blocks count up to the newest, which the chain may still replace; the window is one"
+        ' swing of the price "file:desk/base/ETH", from the extreme at one turning point up to'
+        " that at the next, where a turn is a move of at least 2.5 % back. Perpetuals are worth"
+        " their size at the price of the trade; loans are worth the bad debt written off; the two"
+        " are not comparable and are shown apart. A dollar token counts at its market price, or,"
+        " where none is stored, at one dollar as the quote of a perpetual and as what a loan's"
+        " own protocol takes for a dollar; prices come from the first of these that has one: the"
+        " imported file desk, then the protocol's oracle at the block; what has no price is"
+        " reported and adds no money; each value is rounded to cents. The headline counts"
+        " accounts; those worth less than 10,000.5 dollars are left out, with their money; an"
+        " episode ends after 60 s without an action; an owner's addresses are one account; of"
+        " each episode only the largest action counts; totals of two windows do not add up to the"
+        " total of both. The number approximates its model: the same idea on other data."
     )
 
 

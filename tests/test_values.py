@@ -952,6 +952,28 @@ def test_a_file_says_what_a_quote_token_was_worth(connection: Connection, perp: 
     ]
 
 
+def test_a_mark_is_as_good_as_who_deployed_the_dex(connection: Connection, perp: Made) -> None:
+    own = perp(1, method="backstop")
+    other = perp(2, method="backstop", market="xyz:TSLA", dex="xyz", event_key="1/xyz:TSLA/2")
+    equity = {"account_value": Decimal("-1"), "margin_mode": "isolated", "notional_mark": 1}
+    insert(
+        connection, "ledger_liquidation",
+        {"venue": "hyperliquid", "event_key": "ledger/2", "account": ALICE, "tx_hash": "0x2",
+         "block_at": T0, "positions": "[]", **equity},
+    )  # fmt: skip
+
+    values.value(connection)
+
+    assert rows(connection, "SELECT event_key, basis, trust FROM liq.valuations") == sorted(
+        [
+            *((own, basis, "governed") for basis in ("fill", "mark", "margin_lost", "realised")),
+            *((other, basis, "governed") for basis in ("fill", "realised")),
+            *((other, basis, "market") for basis in ("mark", "bankruptcy", "margin_lost")),
+        ],
+        key=repr,
+    )
+
+
 def test_numbers_beyond_the_position_are_marked(connection: Connection, perp: Made) -> None:
     perp(1, notional=Decimal("240.1692000000001"))
     beyond = perp(2, position_before=Decimal("-0.1"))

@@ -77,14 +77,14 @@ PHRASES: dict[str, dict[str, Said]] = {
     },
     "trust": {
         "governed": Said(
-            "what is priced by an asset's or a dex's own deployer stands on a line of its own:"
-            " loans in markets that anybody may open, and marks of HIP-3 dexes",
-            "由部署者自行定价的部分单列一行：任何人都可开设的借贷市场，以及第三方部署的永续合约市场的标记"
-            "价",
+            "loans in markets that anybody may open, and marks on dexes that anybody may deploy,"
+            " stand on a line of their own",
+            "任何人都可开设的借贷市场，以及任何人都可部署的永续合约交易所的标记价，另行列示",
         ),
         "any": Said(
-            "markets that anybody may open count, too, with whatever asset and oracle",
-            "任何人都可开设、资产与预言机任选的市场也计入",
+            "loans in markets that anybody may open, and marks on dexes that anybody may deploy,"
+            " count, too",
+            "任何人都可开设的借贷市场，以及任何人都可部署的永续合约交易所的标记价，也计入",
         ),
     },
     "methods": {
@@ -218,18 +218,19 @@ PHRASES: dict[str, dict[str, Said]] = {
     },
     "stablecoins": {
         "par": Said(
-            "a dollar token counts at one dollar, as the quote of a perpetual and as debt or"
-            " collateral of a loan",
-            "美元稳定币按 1 美元计，无论是永续合约的计价币，还是借贷的债务或抵押品",
+            "a dollar token counts at one dollar, as the quote of a perpetual and as the debt"
+            " repaid or the collateral seized of a loan",
+            "美元稳定币按 1 美元计，无论是永续合约的计价币，还是借贷中偿还的债务或被取走的抵押品",
         ),
         "market": Said(
             "a dollar token counts at its market price, and without one has no value",
             "美元稳定币按市价计，没有市价则无价值数据",
         ),
         "market_or_par": Said(
-            "a dollar token counts at its market price, or, as the quote of a perpetual, at one"
-            " dollar where none is stored",
-            "美元稳定币按市价计，永续合约的计价币没有市价时按 1 美元计",
+            "a dollar token counts at its market price, or, where none is stored, at one dollar as"
+            " the quote of a perpetual and as what a loan's own protocol takes for a dollar",
+            "美元稳定币按市价计，没有市价时，永续合约的计价币以及借贷协议自身视作 1 美元者"
+            "按 1 美元计",
         ),
     },
     "prices": {

@@ -228,15 +228,17 @@ _TOKENS = {
     "seized": (
         "collateral",
         "l.seized_raw + CASE WHEN l.fee_in_seized = false THEN l.protocol_fee_raw ELSE 0 END",
-        "NOT l.seized_is_shares",
+        "NOT l.seized_is_shares AND l.seized_raw IS NOT NULL",
     ),
 }
 
 
 def _lending_prices(value: Definition) -> Sql:
+    # what its protocol counts as a dollar, where nothing else has a price for it
+    sources = value.prices if value.stablecoins == "market" else (*value.prices, "par")
     if value.lending_value == "loss":
         return _prices(
-            value.prices,
+            sources,
             usd=sql.SQL("nullif(num_nonnulls(repaid_usd, seized_usd), 0)"),
             trust=sql.SQL("greatest(repaid_trust, seized_trust)"),
             further=sql.SQL(", repaid_usd, seized_usd"),
@@ -244,7 +246,7 @@ def _lending_prices(value: Definition) -> Sql:
         )
     trust = "seized" if value.lending_value == "seized_net" else value.lending_value
     return _prices(
-        value.prices,
+        sources,
         usd=sql.Identifier(f"{value.lending_value}_usd"),
         trust=sql.Identifier(f"{trust}_trust"),
     )

@@ -55,6 +55,11 @@ def value(
     return counts
 
 
+def hurry(connection: Connection, seconds: float) -> None:
+    """From now on no statement of this connection takes longer: it fails instead."""
+    connection.execute("SELECT set_config('statement_timeout', %s, false)", (f"{seconds:.3f}s",))
+
+
 def first_at(connection: Connection, chain: str, block_number: int) -> datetime | None:
     """The time of the first block of a chain at or above a height that is stored; None where there
     is none. Liquidations from that height on are of this time or after."""
@@ -75,6 +80,11 @@ def _value(connection: Connection, kind: _Kind, scope: Scope, terms: Terms) -> C
         counts += staged.settle(connection, table, scope)
     if counts["written"] or counts["removed"]:
         connection.execute("SELECT ledger.forget_days(%(low)s, %(high)s)", scope)
+        connection.execute(
+            "INSERT INTO ledger.changed_times"
+            " VALUES (%(venue)s, tstzrange(%(low)s::timestamptz, %(high)s::timestamptz))",
+            scope,
+        )
     return counts
 
 

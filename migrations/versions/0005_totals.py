@@ -36,8 +36,8 @@ CREATE TABLE ledger.total (
     definition_hash text NOT NULL,
     body text NOT NULL,
     said text NOT NULL,
-    low timestamptz NOT NULL,
-    high timestamptz NOT NULL,
+    low timestamptz,
+    high timestamptz,
     block_from bigint,
     block_to bigint,
     usd numeric,
@@ -211,10 +211,16 @@ LEFT JOIN counts ON (counts.section, coalesce(counts.name, ''))
 LEFT JOIN people ON (people.section, coalesce(people.name, ''))
                   = (splits.section, coalesce(splits.name, ''))
 UNION ALL
-SELECT 'beside', line, sum(usd), sum(usd) FILTER (WHERE side = 'long'),
-       sum(usd) FILTER (WHERE side = 'short'), count(*), NULL, NULL, NULL, NULL, NULL,
-       count(DISTINCT unit), count(*) - count(usd), NULL, NULL, NULL, NULL, NULL
-FROM lines WHERE line <> 'counted' GROUP BY line
+SELECT 'beside', line, CASE WHEN is_one_sum THEN usd END, CASE WHEN is_one_sum THEN long_usd END,
+       CASE WHEN is_one_sum THEN short_usd END, records, NULL, NULL, NULL, NULL, NULL, accounts,
+       unvalued, NULL, NULL, NULL, NULL, NULL
+FROM (
+    SELECT line, sum(usd) AS usd, sum(usd) FILTER (WHERE side = 'long') AS long_usd,
+           sum(usd) FILTER (WHERE side = 'short') AS short_usd, count(*) AS records,
+           count(DISTINCT unit) AS accounts, count(*) - count(usd) AS unvalued,
+           $7 OR min(instrument) = max(instrument) AS is_one_sum
+    FROM lines WHERE line <> 'counted' GROUP BY line
+) beside
 UNION ALL
 (SELECT DISTINCT ON (level) 'largest', level, usd, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
         NULL, NULL, venue, unit, key, first_at, last_at
@@ -262,7 +268,7 @@ LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 BEGIN
     IF said ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' THEN
         RETURN said::timestamp AT TIME ZONE (ledger.defined(definition)).zone;
-    ELSIF said ~ '(Z|[+-][0-9]{2}(:?[0-9]{2})?)$' THEN
+    ELSIF said ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+(Z|[+-][0-9]{2}(:?[0-9]{2})?)$' THEN
         RETURN said::timestamptz;
     END IF;
     RAISE EXCEPTION '% is neither a date nor a time with its zone', quote_nullable(said)
@@ -377,16 +383,55 @@ OF_TOTAL = {
     "first_at": "timestamptz", "last_at": "timestamptz",
 }  # fmt: skip
 
-# Sums of whole UTC days, for windows of many. A day's sums go, in the same transaction, when a
-# value of that day is written or goes: they are either what the rows say or not there. They are
-# made under the locks that a pass over values and a change of rows hold.
+# Sums of whole UTC days, for windows of many. A day's sums go, in the same transaction, when a row
+# or a value of that day comes, changes or goes, or what rows are read by: they are either what the
+# rows say or not there. Whoever forgets days holds a lock that making them waits for.
 ROLLUPS = """
 CREATE FUNCTION ledger.forget_days(low timestamptz, high timestamptz) RETURNS void
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
+    SELECT pg_advisory_xact_lock_shared(hashtext('indexer roll up'));
     DELETE FROM ledger.rolled_day
     WHERE day BETWEEN (low AT TIME ZONE 'UTC')::date AND (high AT TIME ZONE 'UTC')::date;
 END;
+
+CREATE FUNCTION ledger.forget_days_of_rows() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM ledger.forget_days(block_at, block_at)
+    FROM (SELECT DISTINCT date_trunc('day', block_at, 'UTC') AS block_at FROM changed) days;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION ledger.forget_days_of_rates() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM ledger.forget_days(block_at, block_at)
+    FROM (
+        SELECT DISTINCT date_trunc('day', b.block_at, 'UTC') AS block_at
+        FROM changed JOIN ledger.block b USING (chain, block_number)
+    ) days;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION ledger.forget_days_of_dollars() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM changed JOIN ledger.asset_kin kin USING (chain, address)
+               WHERE kin.family = 'USD') THEN
+        PERFORM ledger.forget_days('-infinity', 'infinity');
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION ledger.forget_all_days() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM changed) THEN
+        PERFORM ledger.forget_days('-infinity', 'infinity');
+    END IF;
+    RETURN NULL;
+END $$;
 
 CREATE OR REPLACE FUNCTION ledger.forget_values() RETURNS trigger
 LANGUAGE plpgsql AS $$
@@ -415,11 +460,14 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     low timestamptz := day::timestamp AT TIME ZONE 'UTC';
     high timestamptz := (day + 1)::timestamp AT TIME ZONE 'UTC';
+    one ledger.definition;
 BEGIN
-    PERFORM ledger.lock_values(venue, true)
-    FROM (SELECT venue FROM unnest(ledger.venues_with_rows()) venue ORDER BY venue) venues;
-    IF EXISTS (SELECT FROM ledger.lines(definition, low, high, NULL, NULL)
-               WHERE line = 'not_final') THEN
+    PERFORM pg_advisory_xact_lock(hashtext('indexer roll up'));
+    one := ledger.defined(definition);
+    IF NOT one.is_additive
+       OR one.body::jsonb -> 'labels' <> '{"only": [], "without": [], "as_of": null}'
+       OR EXISTS (SELECT FROM ledger.lines(definition, low, high, NULL, NULL)
+                  WHERE line = 'not_final') THEN
         RETURN false;
     END IF;
     INSERT INTO ledger.rolled_day VALUES (definition, day) ON CONFLICT DO NOTHING;
@@ -492,6 +540,26 @@ BEGIN ATOMIC
 END;
 """
 
+# What makes days be forgotten: the table, what happens to it, and the function that is told.
+FORGETTING = [
+    *(
+        (table, event, "forget_days_of_rows")
+        for table, events in {
+            "liquidation": ("INSERT", "UPDATE"),  # of what was there forget_values is told
+            "lending_liquidation": ("INSERT", "UPDATE"),
+            "ledger_liquidation": ("INSERT", "DELETE"),
+        }.items()
+        for event in events
+    ),
+    ("share_rate", "INSERT", "forget_days_of_rates"),
+    ("asset", "INSERT", "forget_days_of_dollars"),
+    ("asset", "UPDATE", "forget_days_of_dollars"),
+    ("asset_kin", "INSERT", "forget_all_days"),
+    ("asset_kin", "DELETE", "forget_all_days"),
+    ("protocol_vault", "INSERT", "forget_all_days"),
+    ("protocol_vault", "DELETE", "forget_all_days"),
+]
+
 VIEWS = """
 CREATE VIEW liq.definitions AS
 SELECT id, says, mirrors, fidelity, is_additive, is_one_sum, hash, body, paragraph_en,
@@ -516,7 +584,12 @@ FUNCTION_COMMENTS = {
     "ledger.forget_days(timestamptz, timestamptz)": "Sums of these days do not hold any more.",
     "ledger.forget_values()": "Values, reasons, suspicions and sums of a day go with the row that"
     " they are about, also when it changes.",
-    "ledger.roll_up(text, date)": "Adds up a day; false where not all of it is final.",
+    "ledger.forget_days_of_rows()": "Sums of a day do not hold any more when a row of it comes.",
+    "ledger.forget_days_of_rates()": "Nor when it becomes known what a share stands for.",
+    "ledger.forget_days_of_dollars()": "Nor when the decimals of a dollar token become known.",
+    "ledger.forget_all_days()": "Nor when other tokens or vaults are known.",
+    "ledger.roll_up(text, date)": "Adds up a day; false where not all of it is final, and where"
+    " sums of days do not add up or opinions move them.",
     "liq.counted(text, timestamptz, timestamptz, bigint, bigint)": "The rows behind a number: each"
     " liquidation, or leg of one, that a definition counts, and what it is worth.",
     "liq.counted(text, text, text)": "The rows behind a number; dates are of the definition''s"
@@ -568,7 +641,7 @@ COMMENTS = {
     "definition": "Id of the definition.",
     "definition_hash": "Hash of the definition.",
     "said": "The window as it was asked for.",
-    "low": "Start of the window.",
+    "low": "Start of the window; NULL of a window of blocks.",
     "high": "End of the window, itself outside.",
     "block_from": "First block of a window of blocks.",
     "block_to": "First block after it.",
@@ -605,6 +678,12 @@ def upgrade() -> None:
         .replace("{select}", SELECTED)
     )
     _run(ROLLUPS)
+    for table, event, function in FORGETTING:
+        _run(
+            f"CREATE TRIGGER {function}_on_{event.lower()} AFTER {event} ON ledger.{table}"
+            f" REFERENCING {'OLD' if event == 'DELETE' else 'NEW'} TABLE AS changed"
+            f" FOR EACH STATEMENT EXECUTE FUNCTION ledger.{function}()"
+        )
     _run(VIEWS)
     for function, text in FUNCTION_COMMENTS.items():
         _run(f"COMMENT ON FUNCTION {function} IS '{text}'")
