@@ -6,6 +6,7 @@ INDEXER_PG_BIN     bin folder of the PostgreSQL programs to run as the embedded 
 INDEXER_DEPLOYMENTS a JSON file with further deployments of protocols, see docs/chains.md
 RPC_<CHAIN>        endpoints of a chain, separated by commas: http(s):// to read, ws(s):// to be
                    told of new blocks; in capitals, with _ for -, as RPC_ZKSYNC_ERA
+HYPERLIQUID_API    where to ask what accounts of the exchange hold
 AWS_*              read by boto3 for s3:// addresses
 """
 
@@ -17,7 +18,11 @@ from pathlib import Path
 from indexer.errors import ConfigError
 from indexer.store.server import default_data_dir
 
-_NAMES = ("DATABASE_URL", "INDEXER_DATA_DIR", "INDEXER_PG_BIN", "INDEXER_DEPLOYMENTS")
+_NAMES = (
+    *("DATABASE_URL", "INDEXER_DATA_DIR", "INDEXER_PG_BIN", "INDEXER_DEPLOYMENTS"),
+    "HYPERLIQUID_API",
+)
+_HYPERLIQUID_API = "https://api.hyperliquid.xyz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Settings:
     pg_bin: Path | None
     deployments: Path | None
     rpc: Mapping[str, tuple[str, ...]]
+    hyperliquid_api: str
 
     def __repr__(self) -> str:
         return f"Settings(embedded={self.database_url is None})"
@@ -69,6 +75,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
             for name, value in environment.items()
             if name.startswith("RPC_")
         },
+        hyperliquid_api=environment.get("HYPERLIQUID_API", _HYPERLIQUID_API),
     )
 
 

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "indexer"
 PURE = {
     *("errors", "model", "evm_model", "hyperliquid_format", "plan", "step", "decode", "venues"),
     *("labels", "abi_calls", "oracles", "inquiry", "tokens", "families", "chain_step", "pricing"),
-    "methodology",
+    *("methodology", "positions"),
+    *("label_files", "label_truth"),
 }
 
 # A file or folder of indexer/ and the others that it may import. A new one wants a row here.
@@ -30,12 +31,15 @@ MAY_IMPORT = {
     "families": {"errors"},
     "pricing": {"evm_model", "abi_calls", "oracles"},
     "price_files": {"errors"},
+    "label_files": {"errors"},
+    "label_truth": {"errors", "label_files"},
     "methodology": {"errors", "model", "evm_model", "families"},
     "venues": {"errors", "model", "evm_model", "hyperliquid_format", "abi_calls", "oracles"},
     "decode": {"evm_model", "oracles", "resources"},
     "step": {"errors", "model", "hyperliquid_format", "plan", "venues"},
     "chain_step": {"evm_model", "decode"},
-    "sources": {"errors", "model", "evm_model", "hyperliquid_format"},
+    "positions": {"model", "evm_model", "hyperliquid_format", "abi_calls", "oracles", "venues"},
+    "sources": {"errors", "model", "evm_model", "hyperliquid_format", "positions"},
     "resources": set(),
     "store": {
         "errors",
@@ -46,14 +50,19 @@ MAY_IMPORT = {
         "families",
         "pricing",
         "price_files",
+        "label_files",
+        "label_truth",
         "methodology",
+        "positions",
     },
     "settings": {"errors", "store"},
     "sync": (PURE | {"sources", "store"}) - {"labels"},
     "chain": (PURE | {"sources", "store"}) - {"labels"},
+    "watch": {"errors", "evm_model", "decode", "inquiry", "positions", "sources", "store"},
     "studies": {"errors", "model", "venues"},
     "report": {"errors", "model", "methodology", "store"},
-    "cli": PURE | {"resources", "settings", "sources", "store", "sync", "report", "chain"},
+    "cli": PURE | {"resources", "settings", "sources", "store", "sync", "report", "chain"}
+    | {"watch"},
     "__main__": {"cli"},
 }
 

@@ -1,0 +1,252 @@
+"""The verbs on labels: imports, exports and how good they are; everything else is called."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, cast
+
+import click
+import msgspec
+from rich.markup import escape
+from rich.table import Table
+
+from indexer.cli.console import Moment, Number, connected, out, say
+from indexer.label_files import FORMATS, Context, Format
+from indexer.label_truth import Score, Share, evaluate, read
+from indexer.labels import rules
+from indexer.sources import chains
+from indexer.store import label_sets
+
+UNKNOWN_SHOWN = 5
+
+# an official list; tags that a company keeps; what anybody may say
+WEIGHTS: dict[str, Decimal] = {
+    "oli": Decimal("0.5"),
+    "eth-labels": Decimal("0.7"),
+    "etherscan-labels": Decimal("0.7"),
+    "ofac": Decimal("0.95"),
+    "hyperliquid-aliases": Decimal("0.5"),
+    "csv": Decimal("0.5"),
+}
+
+
+@click.group()
+def labels() -> None:
+    """Labels that others made, labels to take away, and how good they are."""
+
+
+@labels.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True)
+@click.option("--source", required=True, help="Whose labels: small letters, digits, - and _.")
+@click.option("--version", required=True, help="Which of its versions, as a commit or a day.")
+@click.option(
+    "--weight", type=Number(), metavar="0..1",
+    help="How far the source is trusted; by default as docs/labels.md says of the format.",
+)  # fmt: skip
+@click.option("--retrieved", type=Moment(), metavar="TIME", help="When the file was taken, UTC.")
+@click.option("--chain", help="The chain of rows that name none; * for every chain.")
+@click.option("--replace", is_flag=True, help="Take the place of this version of the source.")
+@click.option("--skip-broken", is_flag=True, help="Leave broken rows out, and list them.")
+def import_labels(
+    file: Path,
+    form: str,
+    source: str,
+    version: str,
+    weight: Decimal | None,
+    retrieved: datetime | None,
+    chain: str | None,
+    replace: bool,
+    skip_broken: bool,
+) -> None:
+    """Import a file of labels, whole or not at all; it takes the place of what its source said
+    before, which stays as history.
+
+    Labels come of it with the next indexer label.
+
+    Example: indexer labels import whales.csv --format csv --source mine --version 1 --chain base
+    """
+    origin = label_sets.Origin(
+        source, version, WEIGHTS[form] if weight is None else weight, retrieved
+    )
+    context = Context(_chains(), chain)
+    with connected() as connection:
+        found = label_sets.import_file(
+            connection, file, cast(Format, form), origin, context, replace=replace,
+            skip_broken=skip_broken,
+        )  # fmt: skip
+    for broken in found.skipped:
+        say(f"skipped: {broken}")
+    counts = {
+        "rows merged": found.merged,
+        **{f"dropped, {why}": count for why, count in sorted(found.dropped.items())},
+        "broken rows skipped": len(found.skipped),
+    }
+    said = "".join(f"; {what}: {count:,}" for what, count in counts.items() if count)
+    stood = "" if found.is_new else " (it stood already)"
+    out.print(escape(f"{source} {version}: {found.labels:,} labels{said}{stood}"), soft_wrap=True)
+
+
+def _chains() -> dict[int, str]:
+    known = {number: name for name, number in chains.OTHER_IDS.items()}
+    return known | {profile.chain_id: profile.name for profile in chains.CHAINS}
+
+
+@labels.command("list")
+def list_labels() -> None:
+    """The label sets that are imported, those that were replaced too.
+
+    Example: indexer labels list
+    """
+    table = Table(
+        "source", "version", "format", "weight", "labels", "merged", "dropped", "skipped",
+        "retrieved", "imported (UTC)", "replaced", box=None,
+    )  # fmt: skip
+    with connected() as connection:
+        for one in label_sets.sets(connection):
+            table.add_row(
+                one.source, escape(one.version), one.format, f"{one.weight:f}", f"{one.labels:,}",
+                f"{one.merged:,}", f"{sum(one.dropped.values()):,}", f"{one.skipped:,}",
+                _when(one.retrieved_at), _when(one.imported_at), _when(one.replaced_at),
+            )  # fmt: skip
+    if table.rows:
+        out.print(table)
+    else:
+        out.print("no label sets: indexer labels import FILE --format FORMAT --source NAME")
+
+
+def _when(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+@labels.command("export")
+@click.option(
+    "--format", "form", type=click.Choice(["csv", "json"]), default="csv", show_default=True,
+)  # fmt: skip
+@click.option(
+    "--as-of", type=Moment(), metavar="TIME",
+    help="Only labels that hold at this chain time, UTC; by default whenever they hold.",
+)  # fmt: skip
+@click.option(
+    "--known-at", type=Moment(), metavar="TIME",
+    help="Labels as we knew them then, UTC; by default now.",
+)  # fmt: skip
+def export(form: str, as_of: datetime | None, known_at: datetime | None) -> None:
+    """Print labels with their evidence, in the same order whenever they are the same.
+
+    Example: indexer labels export --as-of 2025-10-10T21:15
+
+    Example: indexer labels export --format json --known-at 2025-10-11T00:00
+    """
+    with connected() as connection:
+        found = label_sets.labels_at(connection, as_of=as_of, known_at=known_at)
+        (_as_json if form == "json" else _as_csv)(found)
+
+
+def _as_csv(found: Iterable[label_sets.Label]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(label_sets.Label._fields)
+    for one in found:
+        writer.writerow(_text(value) for value in one)
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return ""
+        case Decimal():
+            return f"{value:f}"
+        case datetime():
+            return value.isoformat().replace("+00:00", "Z")
+        case dict():
+            return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return str(value)
+
+
+def _as_json(found: Iterable[label_sets.Label]) -> None:
+    before = "["
+    for one in found:
+        click.echo(before)
+        click.echo(msgspec.json.encode(one._asdict(), order="sorted"), nl=False)
+        before = ","
+    click.echo("[]" if before == "[" else "\n]")
+
+
+@labels.command("evaluate")
+@click.argument("truth", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True,
+)  # fmt: skip
+def evaluate_labels(truth: Path, form: str) -> None:
+    """Say how often labels are right and how much they find, against a file of what is true.
+
+    TRUTH is CSV: account, truth (yes or no), label or rule, and maybe venue, from, to. Shares come
+    with their Wilson interval of 95 %.
+
+    Example: indexer labels evaluate truth.csv
+    """
+    with connected() as connection:
+        known = {rule.id for rule in rules()} | label_sets.rules_that_ran(connection)
+        truths = read(truth, known)
+        accounts = sorted({one.account for one in truths})
+        strangers = label_sets.unknown(connection, accounts)
+        scores = evaluate(
+            truths,
+            label_sets.opinions(connection, accounts),
+            label_sets.counts_without(connection, accounts),
+            strangers,
+        )
+    if form == "json":
+        click.echo(_scores_as_json(truths_read=len(truths), scores=scores, unknown=strangers))
+        return
+    _show(scores)
+    if strangers:
+        shown = ", ".join(strangers[:UNKNOWN_SHOWN])
+        rest = ", …" if len(strangers) > UNKNOWN_SHOWN else ""
+        say(f"{len(strangers):,} of {len(accounts):,} accounts are in no table: {shown}{rest}")
+
+
+def _show(scores: Iterable[Score]) -> None:
+    table = Table(
+        "label", "rule", "right", "wrong", "missed", "rejected", "precision", "recall",
+        "missed, unknown", "not judged", box=None,
+    )  # fmt: skip
+    for one in scores:
+        table.add_row(
+            escape(one.label), one.rule, f"{one.right:,}", f"{one.wrong:,}", f"{one.missed:,}",
+            f"{one.rejected:,}", _share(one.precision), _share(one.recall), f"{one.unknown:,}",
+            f"{one.unjudged:,}",
+        )  # fmt: skip
+    out.print(table)
+
+
+def _share(share: Share) -> str:
+    if share.interval is None:
+        return "–"
+    low, high = share.interval
+    return f"{share.part / share.of:.4f} ({low} to {high})"
+
+
+def _scores_as_json(*, truths_read: int, scores: Iterable[Score], unknown: list[str]) -> str:
+    data = {
+        "lines": truths_read,
+        "scores": [
+            one._asdict()
+            | {"precision": _share_as_data(one.precision), "recall": _share_as_data(one.recall)}
+            for one in scores
+        ],
+        "unknown_accounts": unknown,
+    }
+    return msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
+
+
+def _share_as_data(share: Share) -> dict[str, object]:
+    """The exact share as a fraction, its bounds as text; null where there is nothing to share."""
+    low, high = share.interval or (None, None)
+    return {
+        "share": None if share.value is None else str(share.value), "low": low, "high": high,
+    }  # fmt: skip

@@ -1,0 +1,171 @@
+"""The exchange's /info on loopback, in the shapes that it serves, and a script of faults to play.
+
+Shapes: `clearinghouseState`, `perpDexs` and `allPerpMetas` as the exchange's own documentation and
+recorded answers have them; `spotMeta` as documented, cut to what names a token. Unknown kinds of
+question are refused with 422, as recorded.
+https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/info-endpoint/perpetuals
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from tests.rpc_proxy import Http
+
+Json = Any
+
+# The example of the documentation: a long of 0.0335 ETH, of 22 February 2024.
+RECORDED_AT = 1708622398623
+RECORDED: Json = {
+    "assetPositions": [
+        {
+            "position": {
+                "coin": "ETH",
+                "cumFunding": {
+                    "allTime": "514.085417", "sinceChange": "0.0", "sinceOpen": "0.0",
+                },
+                "entryPx": "2986.3",
+                "leverage": {"rawUsd": "-95.059824", "type": "isolated", "value": 20},
+                "liquidationPx": "2866.26936529",
+                "marginUsed": "4.967826",
+                "maxLeverage": 50,
+                "positionValue": "100.02765",
+                "returnOnEquity": "-0.0026789",
+                "szi": "0.0335",
+                "unrealizedPnl": "-0.0134",
+            },
+            "type": "oneWay",
+        }
+    ],
+    "crossMaintenanceMarginUsed": "0.0",
+    "crossMarginSummary": {
+        "accountValue": "13104.514502", "totalMarginUsed": "0.0", "totalNtlPos": "0.0",
+        "totalRawUsd": "13104.514502",
+    },
+    "marginSummary": {
+        "accountValue": "13109.482328", "totalMarginUsed": "4.967826",
+        "totalNtlPos": "100.02765", "totalRawUsd": "13009.454678",
+    },
+    "time": RECORDED_AT,
+    "withdrawable": "13104.514502",
+}  # fmt: skip
+# Two of the twelve positions of hyperliquid-dex/hyperliquid-python-sdk:
+# tests/cassettes/info_test/test_get_user_state.yaml, of 27 March 2023.
+RECORDED_SHORT: Json = {
+    "coin": "BTC", "entryPx": "26951.0", "leverage": {"type": "cross", "value": 20},
+    "liquidationPx": "173198.69592357", "marginUsed": "10.582271",
+    "maxTradeSzs": ["0.76534", "0.74964"], "positionValue": "211.64542",
+    "returnOnEquity": "-0.00756643", "szi": "-0.00785", "unrealizedPnl": "-0.08007",
+}  # fmt: skip
+RECORDED_SAFE: Json = {
+    "coin": "ETH", "entryPx": "1705.82", "leverage": {"type": "cross", "value": 20},
+    "liquidationPx": None, "marginUsed": "11.383755", "maxTradeSzs": ["11.8423", "12.1091"],
+    "positionValue": "227.675114", "returnOnEquity": "0.01042942", "szi": "0.1334",
+    "unrealizedPnl": "0.118726",
+}  # fmt: skip
+_NOTHING = {
+    "accountValue": "0.0", "totalNtlPos": "0.0", "totalRawUsd": "0.0", "totalMarginUsed": "0.0",
+}  # fmt: skip
+
+
+def state(*positions: Json, at: int | None = None) -> Json:
+    """A `clearinghouseState` with these positions, of a moment in milliseconds or of now; without
+    any it is what the exchange says of an account that it never saw."""
+    return {
+        "marginSummary": _NOTHING,
+        "crossMarginSummary": _NOTHING,
+        "crossMaintenanceMarginUsed": "0.0",
+        "withdrawable": "0.0",
+        "assetPositions": [{"type": "oneWay", "position": one} for one in positions],
+        "time": int(time.time() * 1000) if at is None else at,
+    }
+
+
+class Exchange:
+    """Tells what accounts hold, until something is played. Use as a context manager."""
+
+    def __init__(self, path: str = "", now: Callable[[], float] = time.monotonic) -> None:
+        self.held: dict[tuple[str, str], Json] = {}  # by account and dex
+        self.asked: list[tuple[float, str, str]] = []  # when, what kind, of whom
+        self._now = now
+        self._script: list[tuple[str, Http]] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}{path}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+
+    def __enter__(self) -> "Exchange":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def play(self, answer: Http, word: str = "", times: int = 1) -> None:
+        """Answer questions that hold this word with this, in place of the truth."""
+        self._script += [(word, answer)] * times
+
+    def count(self, kind: str) -> int:
+        """How often a kind of question came."""
+        return sum(asked == kind for _, asked, _ in self.asked)
+
+    def answer(self, body: bytes) -> Http:
+        question = json.loads(body)
+        user = question.get("user", "")
+        self.asked.append((self._now(), question["type"], user))
+        for place, (word, answer) in enumerate(self._script):
+            if word.encode() in body:
+                del self._script[place]
+                return answer
+        match question["type"]:
+            case "perpDexs":
+                said: Json = [None, {"name": "xyz", "fullName": "XYZ", "deployer": "0x88"}]
+            case "allPerpMetas":
+                said = [
+                    {"universe": [_asset("BTC"), _asset("ETH")], "collateralToken": 0},
+                    {"universe": [_asset("xyz:TSLA")], "collateralToken": 360},
+                ]
+            case "spotMeta":
+                said = {"universe": [], "tokens": [_token("USDC", 0), _token("USDH", 360)]}
+            case "clearinghouseState":
+                said = self.held.get((user, question["dex"]), state())
+            case _:
+                return Http(b"Failed to deserialize the JSON body into the target type", 422)
+        return Http(json.dumps(said).encode())
+
+
+def _asset(name: str) -> Json:
+    return {"name": name, "szDecimals": 3, "maxLeverage": 20, "marginTableId": 20}
+
+
+def _token(name: str, index: int) -> Json:
+    return {"name": name, "szDecimals": 8, "weiDecimals": 8, "index": index, "tokenId": "0x6d"}
+
+
+def _handler(exchange: Exchange) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            is_info = self.path.endswith("/info")
+            answer = exchange.answer(body) if is_info else Http(b"not found", 404)
+            time.sleep(answer.late)
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body[: answer.cut])
+            self.close_connection = self.close_connection or answer.cut is not None
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    return Handler
