@@ -186,6 +186,8 @@ def _lending_legs(rows: Iterable[Row], tables: Tables, d: Definition) -> Iterato
         bet = debt if side == "short" else collateral
         of_bet = kin.get((chain, bet), {})
         usd, source, trust = _loan(row, tables, d, worth[_key(row)], chain, debt, collateral)
+        if usd is None and _is_nothing(row, d, is_part=log != row["event_key"]):
+            continue
         owner = row["owner"] or row["account"]
         yield Line(
             instrument="lending", venue=row["venue"], chain=chain, account=row["account"],
@@ -201,6 +203,21 @@ def _lending_legs(rows: Iterable[Row], tables: Tables, d: Definition) -> Iterato
             order_id=log, fill=f"{log}/{row['account']}", is_flat=False, usd=usd, source=source,
             trust=trust,
         )  # fmt: skip
+
+
+def _is_nothing(row: Row, d: Definition, *, is_part: bool) -> bool:
+    """Whether there is none of what the definition values: a part of an absorption has no debt."""
+    match d.lending_value:
+        case "repaid":
+            return is_part and row["repaid_raw"] is None
+        case "seized" | "seized_net":
+            return is_part and row["seized_raw"] is None
+        case "bonus":
+            return is_part
+        case "bad_debt":
+            return row["bad_debt_raw"] is None
+        case "loss":
+            return False
 
 
 def _side(kin: Mapping[Any, Row], chain: str, debt: str | None, lost: str | None) -> str | None:

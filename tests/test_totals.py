@@ -601,7 +601,7 @@ def of_toml(text: str) -> Definition:
 
 PERP_TOML, LOAN_TOML = 'instruments = ["perp"]\n', 'instruments = ["lending"]\n'
 OF_PERPS = "p1=1 p2=2 p3=4 p4=8 p6=32 p8=128 p9=None p10=512.005 p12=0.5 p13=0.25"
-OF_LOANS = "l1=10000 l3=40000 l4=80000 l6=320000 l6/1=None l6/2=None l7=640000"
+OF_LOANS = "l1=10000 l3=40000 l4=80000 l6=320000 l7=640000"
 MARKED = "p1=1.5 p2=None p3=None p4=None p8=None p9=None p10=None p12=None p13=None"
 CROSS = "p1~=1 p3~=4 p4~=8 p6~=32 p8~=128 p9~=None p10~=512.005 p12~=0.5 p13~=0.25"
 ETHER = "p1=1 p2=2 p8=128 p9=None p10=512.005"
@@ -625,7 +625,7 @@ def test_strict_counts_each_forced_trade_of_a_user_once_and_loans_at_the_debt_re
     strict = presets()["strict/v1"]
 
     assert counted(world, strict) == rows_of(f"{OF_PERPS} {OF_LOANS}")
-    assert headline(world, strict) == "1090687.755 970555.505 120132.25 17 15 14 13 13 11 9 3"
+    assert headline(world, strict) == "1090687.755 970555.505 120132.25 15 15 14 13 13 11 9 1"
     assert asked(
         world, "SELECT name, usd, records FROM liq.total(%s, %s::timestamptz, %s::timestamptz)"
         " WHERE section = 'beside'", strict.id, DAY, NEXT,
@@ -647,7 +647,7 @@ def test_strict_counts_each_forced_trade_of_a_user_once_and_loans_at_the_debt_re
         ('venues = ["euler_v2.base"]', "", "0"),
         ('chains = ["ethereum"]', OF_LOANS, "1090000"),
         ('chains = ["hyperliquid"]', OF_PERPS, "687.755"),
-        ('markets = ["0xc", "BTC"]', "p3=4 p13=0.25 l6=320000 l6/1=None l6/2=None", "320004.25"),
+        ('markets = ["0xc", "BTC"]', "p3=4 p13=0.25 l6=320000", "320004.25"),
         (
             'assets = {families = ["ETH"]}',
             f"{ETHER} l1=10000 l3=40000 l4=80000 l6=320000", "450643.005",
@@ -655,20 +655,20 @@ def test_strict_counts_each_forced_trade_of_a_user_once_and_loans_at_the_debt_re
         ('assets = {families = ["ETH"], relations = ["self"]}', ETHER, "643.005"),
         (
             'assets = {families = ["ETH"], relations = ["self", "staked"]}',
-            f"{ETHER} l6/2=None l7=640000", "640643.005",
+            f"{ETHER} l7=640000", "640643.005",
         ),
-        ('assets = {families = ["BTC"]}', "p3=4 p13=0.25 l6/1=None", "4.25"),
+        ('assets = {families = ["BTC"]}', "p3=4 p13=0.25", "4.25"),
         ('margin_modes = ["cross"]', f"p1=1 {OF_LOANS}", "1090001"),
         ('margin_modes = ["isolated"]', f"p3=4 {OF_LOANS}", "1090004"),
         ('trust = "any"', f"{OF_PERPS} {OF_LOANS} l2=20000", "1110687.755"),
-        ('methods = ["backstop", "absorb"]', "p3=4 l6=320000 l6/1=None l6/2=None", "320004"),
+        ('methods = ["backstop", "absorb"]', "p3=4 l6=320000", "320004"),
         ('methods = ["borrow_partial", "write_off"]', "p7=64 l8=None", "64"),
         ('parties = ["user", "protocol_vault"]', f"{OF_PERPS} {OF_LOANS} p5=16", "1090703.755"),
         ('parties = ["protocol_vault"]', "p5=16", "16"),
         (
             'self_liquidations = "exclude"',
             "p1=1 p2=2 p3=4 p4=8 p6=32 p9=None p10=512.005 p12=0.5 p13=0.25"
-            " l1=10000 l3=40000 l4=80000 l6=320000 l6/1=None l6/2=None", "450559.755",
+            " l1=10000 l3=40000 l4=80000 l6=320000", "450559.755",
         ),
         ('labels = {only = ["whale"]}', "p3=4 p13=0.25", "4.25"),
         (
@@ -683,13 +683,13 @@ def test_strict_counts_each_forced_trade_of_a_user_once_and_loans_at_the_debt_re
         ('account_unit = "owner"', f"{OF_PERPS} {OF_LOANS}", "1090687.755"),
         (
             'stablecoins = "par"',
-            f"{OF_PERPS} l1=10002 l3=40000 l4=80000 l6=320032 l6/1=None l6/2=None l7=640064",
+            f"{OF_PERPS} l1=10002 l3=40000 l4=80000 l6=320032 l7=640064",
             "1090785.755",
         ),
-        ('prices = ["reference"]', f"{OF_PERPS} l1=10001 l3=None l4=None l6=None l6/1=None"
-         " l6/2=None l7=None l2=None", "10688.755"),
+        ('prices = ["reference"]', f"{OF_PERPS} l1=10001 l3=None l4=None l6=None"
+         " l7=None l2=None", "10688.755"),
         ('prices = ["reference", "oracle"]', f"{OF_PERPS} l1=10001 l3=40000 l4=80000 l6=320000"
-         " l6/1=None l6/2=None l7=640000", "1090688.755"),
+         " l7=640000", "1090688.755"),
         ('prices = ["oracle", "file:mine"]', f"p1=0.999 p2=2 p3=4 p4=8 p6=32 p8=128 p9=250"
          f" p10=512.005 p12=0.5 p13=0.25 {OF_LOANS}", "1090937.754"),
         ('rounding = "cents"', f"p1=1 p2=2 p3=4 p4=8 p6=32 p8=128 p9=None p10=512.01 p12=0.5"
@@ -804,7 +804,7 @@ def test_a_field_of_perpetuals_changes_just_what_it_is_about(
         ),
         (
             'lending_value = "bonus"',
-            "l1=450 l3=None l4=None l6=None l6/1=None l6/2=None l7=None l2=None",
+            "l1=450 l3=None l4=None l6=None l7=None l2=None",
             "450",
         ),
         (
@@ -832,8 +832,8 @@ def test_a_field_of_loans_changes_just_what_it_is_about(
         (PERP_TOML + "repeat = {gap_seconds = 599}", "687.755 555.505 132.25 10 10 9 8 8 7 4 1"),
         (PERP_TOML + "repeat = {gap_seconds = 600}", "687.755 555.505 132.25 10 10 9 8 8 6 4 1"),
         (PERP_TOML + 'leg = "both"', "1373.51 1101.01 272.5 19 10 17 16 16 12 7 2"),
-        (LOAN_TOML, "1090000 970000 120000 7 5 5 5 5 5 5 2"),
-        (LOAN_TOML + 'account_unit = "owner"', "1090000 970000 120000 7 5 5 5 4 4 4 2"),
+        (LOAN_TOML, "1090000 970000 120000 5 5 5 5 5 5 5 0"),
+        (LOAN_TOML + 'account_unit = "owner"', "1090000 970000 120000 5 5 5 5 4 4 4 0"),
         # what traders owed and what vaults took is no one sum
         ('lending_value = "seized"', "None None None 18 16 15 14 14 12 10 5"),
         ('perp_value = "margin_lost"\nlending_value = "loss"',
@@ -921,7 +921,7 @@ def test_a_window_of_blocks_is_half_open_too(world: Connection) -> None:
     first = {name_of(key) for (key,) in asked(world, query, 10, 11)}
     second = {name_of(key) for (key,) in asked(world, query, 11, 12)}
 
-    assert first == {"l1", "l3", "l6", "l6/1", "l6/2", "l7"}
+    assert first == {"l1", "l3", "l6", "l7"}
     assert second == {"l4"}
 
 
@@ -1216,7 +1216,7 @@ def test_the_largest_accounts_come_first(world: Connection) -> None:
     query = "SELECT * FROM liq.largest_accounts('strict/v1', '2025-10-10', '2025-10-11', 2)"
     found = [
         ("aave_v3.ethereum", KIM, Decimal(640_000), Decimal(640_000), None, 1, 0),
-        ("comet.ethereum", LOU, Decimal(320_000), Decimal(320_000), None, 3, 2),
+        ("comet.ethereum", LOU, Decimal(320_000), Decimal(320_000), None, 1, 0),
     ]
 
     assert world.execute(query).fetchall() == found

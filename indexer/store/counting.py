@@ -34,7 +34,7 @@ def rows(
     """The rows that a definition makes of `source`, which has the columns of `legs`, each worth
     what its way to value number `value` says. `further` columns of the source come behind."""
     tests = tests_of(definition, value)
-    hard = (tests[name] for name in ("scope", "methods", "labels", "leg"))
+    hard = (tests[name] for name in ("scope", "methods", "labels", "leg", "valuation"))
     chosen: Sql = _CHOSEN.format(
         columns=_names([*COLUMNS, *further]),
         usd=_usd(definition, value),
@@ -110,6 +110,9 @@ def tests_of(definition: Definition, value: int) -> dict[str, Sql]:
         "party": _among("party", d.parties),
         "itself": sql.SQL("NOT is_self") if d.self_liquidations == "exclude" else _TRUE,
         "labels": _labels(d),
+        "valuation": sql.SQL(f"source_{value} IS DISTINCT FROM 'absent'")
+        if "lending" in d.instruments
+        else _TRUE,
         "leg": {
             "liquidated": sql.SQL("leg = 'liquidated'"),
             "counterparty": sql.SQL("leg = 'counterparty'"),

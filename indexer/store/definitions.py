@@ -100,8 +100,8 @@ def _stored(connection: Connection, ids: list[str]) -> dict[str, _Row]:
 def _write(connection: Connection, row: _Row, gap_seconds: int) -> None:
     """Stored sums of days go with the query that they were made by."""
     with connection.transaction():
-        connection.execute("DELETE FROM ledger.rolled_day WHERE definition = %s", (row.id,))
         connection.execute(_UPSERT, [*msgspec.structs.astuple(row), gap_seconds])
+        connection.execute("DELETE FROM ledger.rolled_day WHERE definition = %s", (row.id,))
 
 
 _NAMES = _Row.__struct_fields__

@@ -79,12 +79,12 @@ def _take_changed(connection: Connection) -> list[str]:
 _TAKE_ACCOUNTS = "DELETE FROM ledger.changed_account RETURNING account"
 _TAKE_TIMES = """
     WITH taken AS (DELETE FROM ledger.changed_times RETURNING venue, times)
-    SELECT venue, lower(span), upper(span)
+    SELECT venue, lower(span)::text, upper(span)::text  -- they may be infinite
     FROM (SELECT venue, unnest(range_agg(times)) AS span FROM taken GROUP BY venue) spans
 """
 _VALUED = """
     SELECT DISTINCT account FROM ledger.valuation
-    WHERE venue = %s AND block_at >= %s AND block_at <= %s
+    WHERE venue = %s AND block_at >= %s::timestamptz AND block_at <= %s::timestamptz
 """
 
 
@@ -112,7 +112,9 @@ def _apply(connection: Connection, rule: Rule, accounts: list[str] | None) -> Ch
         "table": sql.Identifier("ledger", table),
         "columns": columns,
         "same": sql.SQL(
-            "({stored}, stored.rule_version, stored.parameters)"
+            # the account by itself, as a comparison of rows that may be NULL cannot be hashed
+            "stored.account = found.account"
+            " AND ({stored}, stored.rule_version, stored.parameters)"
             " IS NOT DISTINCT FROM ({found}, %(rule_version)s, %(parameters)s::jsonb)"
         ).format(
             stored=_prefixed("stored", (*key, *says)), found=_prefixed("found", (*key, *says))

@@ -190,13 +190,27 @@ _LOSS = sql.SQL(
     {p}.price_source, {p}.trust
     """
 )
+# A part of an absorption has no debt of its own, and few liquidations leave bad debt: there is
+# nothing that could have a value, and no record of it.
+_OF_LOAN = sql.SQL(
+    "{p}.usd, CASE WHEN {p}.usd IS NULL AND {is_absent} THEN 'absent' ELSE {p}.price_source END, {p}.trust"
+)
+_IS_PART = "log.key <> l.event_key"
+_IS_ABSENT = {
+    "repaid": f"l.repaid_raw IS NULL AND {_IS_PART}",
+    "seized": f"l.seized_raw IS NULL AND {_IS_PART}",
+    "seized_net": f"l.seized_raw IS NULL AND {_IS_PART}",
+    "bonus": _IS_PART,
+    "bad_debt": "l.bad_debt_raw IS NULL",
+}
 # A staked claim earns: it is worth more than a dollar, or becomes more of them.
 _AT_PAR = sql.SQL(
     """
     CASE WHEN {leg}.family = 'USD' AND {leg}.relation <> 'staked' AND {is_tokens}
          THEN ledger.scaled({raw}, {leg}_token.decimals) ELSE {p}.usd END,
     CASE WHEN {leg}.family = 'USD' AND {leg}.relation <> 'staked' AND {is_tokens}
-         THEN 'par' ELSE {p}.price_source END,
+         THEN 'par' WHEN {p}.usd IS NULL AND {is_absent} THEN 'absent'
+         ELSE {p}.price_source END,
     {p}.trust
     """
 )
@@ -213,12 +227,13 @@ def _lending_legs(values: Sequence[Definition]) -> Sql:
 def _lending_worth(number: int, value: Definition) -> Sql:
     if value.lending_value == "loss":
         return _LOSS.format(p=_alias(number))
+    is_absent = sql.SQL(_IS_ABSENT[value.lending_value])
     at_par = _TOKENS.get(value.lending_value) if value.stablecoins == "par" else None
     if at_par is None:
-        return _PLAIN.format(p=_alias(number))
-    leg, raw, is_tokens = at_par
+        return _OF_LOAN.format(p=_alias(number), is_absent=is_absent)
+    leg, raw, is_tokens = map(sql.SQL, at_par)
     return _AT_PAR.format(
-        p=_alias(number), leg=sql.SQL(leg), raw=sql.SQL(raw), is_tokens=sql.SQL(is_tokens)
+        p=_alias(number), leg=leg, raw=raw, is_tokens=is_tokens, is_absent=is_absent
     )
 
 

@@ -88,6 +88,8 @@ def reconcile_outside(
     """From the total of a definition to a number that somebody else published of the same window:
     what it would be under each preset, the steps to the one that it may mean, or else to the
     nearest, and the rest that nothing explains."""
+    if a.window.low is None:
+        raise ConfigError("a published number is of a window of times, not of blocks")
     with totals.snapshot(connection):
         work = _Work(connection, first_blocks, datetime.now(UTC))
         near = work.near(outside.usd, a.window)
@@ -154,7 +156,7 @@ class _Work:
             residual_usd=residual(one, b_side),
             coverage=tuple(
                 Covered(
-                    scope.venue, scope.share, scope.is_whole, len(scope.missing),
+                    scope.name, scope.share, scope.is_whole, len(scope.missing),
                     scope.as_of_block, scope.as_of_at,
                 ) for scope in scopes
             ),
@@ -179,7 +181,9 @@ class _Work:
 
     def _sensitivity(self, a: Asked, b: Asked) -> Iterator[Sensitivity]:
         for dimension, value, change in _choices():
-            yield Sensitivity(dimension, value, self._counted(change(a)), self._counted(change(b)))
+            changed = (change(asked) for asked in (a, b))
+            counted = (None if asked is None else self._counted(asked) for asked in changed)
+            yield Sensitivity(dimension, value, *counted)
 
     def _counted(self, asked: Asked) -> Counted:
         definition, window = self._known(asked)
@@ -208,7 +212,7 @@ _COUNTED = sql.SQL(
 )
 
 
-Change = Callable[[Asked], Asked]
+Change = Callable[[Asked], Asked | None]
 
 
 def _choices() -> Iterator[tuple[str, str, Change]]:
@@ -231,21 +235,26 @@ def _with_gap(seconds: int, asked: Asked) -> Asked:
     return _with("repeat", repeat, asked)
 
 
-def _in_zone(zone: str, asked: Asked) -> Asked:
-    """The same words under another zone; a window without one, or of this very day, stays."""
+def _in_zone(zone: str, asked: Asked) -> Asked | None:
+    """The same words under another zone; a window without one, or of this very day, stays. None
+    where a day of the zone begins after the time that ends the window."""
     rule, high = asked.definition.window, asked.window.high
     if not isinstance(rule, Calendar) or high is None or asked.window.said == "now":
         return asked
     rule = Calendar(zone=zone)
-    changed = _with("window", rule, asked)
-    return Asked(changed.definition, resolve(rule, asked.window.said, high))
+    try:
+        window = resolve(rule, asked.window.said, high)
+    except ConfigError:
+        return None
+    return Asked(_with("window", rule, asked).definition, window)
 
 
-def _valued_at(value: str, asked: Asked) -> Asked:
-    """What the exchange's own ledger says is at mark alone."""
-    if "ledger_update" in asked.definition.methods:
-        return asked
-    return _with("perp_value", value, asked)
+def _valued_at(value: str, asked: Asked) -> Asked | None:
+    """What the exchange's own ledger says is at mark alone; what is not alike is no sum."""
+    changed = _with("perp_value", value, asked)
+    if "ledger_update" in asked.definition.methods and value != "mark":
+        return None
+    return changed if changed.definition.is_one_sum else None
 
 
 # -- a side --------------------------------------------------------------------------------------
@@ -418,10 +427,17 @@ class Hybrids:
         )
 
     def _first_failing(self, groups: frozenset[str]) -> Sql:
-        """The first group whose test a record does not pass; the rest is what counts of several."""
+        """The first group whose test a record does not pass; the rest is what counts of several.
+
+        Who vouches for a record may hang on how it is valued: where this side would trust it as
+        the other one values it, what it is worth is the reason."""
+        definition = self._definition(groups)
         window = (self._b if "window" in groups else self._a).window
-        value = self._values.index(self._value_groups(groups))
-        tests = counting.tests_of(self._definition(groups), value)
+        there = frozenset(self.groups) - groups
+        tests, by_valuation, by_price = (
+            counting.tests_of(definition, self._values.index(self._value_groups(chosen)))
+            for chosen in (there, there ^ {"valuation"}, groups)
+        )
         by_group = {
             "coverage": [tests["finality"]],
             "window": [_is_in(window)],
@@ -429,6 +445,9 @@ class Hybrids:
             "methods": [tests["methods"]],
             "party": [tests["party"], tests["itself"], tests["labels"]],
             "leg": [tests["leg"]],
+            "valuation": [tests["valuation"]],
+            "valuation": [by_valuation["trust"]],
+            "price": [by_price["trust"]],
         }
         cases = sql.SQL(" ").join(
             sql.SQL("WHEN ({}) IS NOT TRUE THEN {}").format(
@@ -443,8 +462,9 @@ class Hybrids:
         if "valuation" not in self.groups:
             return sql.SQL("false")
         number = self._values.index(frozenset({"valuation"}))
-        return sql.SQL("legs.{} IS DISTINCT FROM legs.usd_0").format(
-            sql.Identifier(f"usd_{number}")
+        worth = "round(legs.{}, 2)" if self._a.definition.rounding == "cents" else "legs.{}"
+        return sql.SQL(f"{worth} IS DISTINCT FROM {worth}").format(
+            sql.Identifier(f"usd_{number}"), sql.Identifier("usd_0")
         )
 
     def _shown(self, query: Sql) -> str:

@@ -66,9 +66,10 @@ CREATE TABLE ledger.account_total (
     short_usd numeric,
     records bigint NOT NULL,
     unvalued bigint NOT NULL,
-    PRIMARY KEY (definition, day, venue, account),
+    PRIMARY KEY (definition, venue, account, day),
     FOREIGN KEY (definition, day) REFERENCES ledger.rolled_day ON DELETE CASCADE
 );
+CREATE INDEX account_total_day ON ledger.account_total (definition, day, usd DESC);
 """
 
 # What a total is made of. `lines` is the definition's query, cut to what is looked at; $6 is the
@@ -129,13 +130,13 @@ RETURN 'WITH lines AS MATERIALIZED (
                AND NOT lag(is_flat) OVER of_position AS is_same_position
     FROM counted
     WINDOW of_position AS (
-               PARTITION BY venue, dex, unit, market, side ORDER BY block_at, is_flat),
-           of_episode AS (PARTITION BY venue, dex, unit ORDER BY block_at)
+               PARTITION BY unit, venue, dex, market, side ORDER BY block_at, is_flat),
+           of_episode AS (PARTITION BY unit, venue, dex ORDER BY block_at)
 ), episodes AS (
     SELECT venue, dex, unit, min(block_at) AS first_at, max(block_at) AS last_at, sum(usd) AS usd
     FROM (
         SELECT begun.*, count(*) FILTER (WHERE begins_episode) OVER (
-            PARTITION BY venue, dex, unit ORDER BY block_at ROWS UNBOUNDED PRECEDING
+            PARTITION BY unit, venue, dex ORDER BY block_at ROWS UNBOUNDED PRECEDING
         ) AS episode
         FROM begun
     ) placed
@@ -465,18 +466,28 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtext('indexer roll up'));
     one := ledger.defined(definition);
     IF NOT one.is_additive
-       OR one.body::jsonb -> 'labels' <> '{"only": [], "without": [], "as_of": null}'
-       OR EXISTS (SELECT FROM ledger.lines(definition, low, high, NULL, NULL)
-                  WHERE line = 'not_final') THEN
+       OR one.body::jsonb -> 'labels' <> '{"only": [], "without": [], "as_of": null}' THEN
         RETURN false;
     END IF;
     INSERT INTO ledger.rolled_day VALUES (definition, day) ON CONFLICT DO NOTHING;
-    IF FOUND THEN
-        INSERT INTO ledger.account_total
-        SELECT definition, day, venue, unit, sum(usd), sum(usd) FILTER (WHERE side = 'long'),
-               sum(usd) FILTER (WHERE side = 'short'), count(*), count(*) - count(usd)
+    IF NOT FOUND THEN
+        RETURN true;
+    END IF;
+    WITH lines AS MATERIALIZED (
+        SELECT line, venue, unit, side, usd
         FROM ledger.lines(definition, low, high, NULL, NULL)
-        WHERE line = 'counted' GROUP BY venue, unit;
+        WHERE line IN ('counted', 'not_final')
+    )
+    INSERT INTO ledger.account_total
+    SELECT definition, day, venue, unit, sum(usd), sum(usd) FILTER (WHERE side = 'long'),
+           sum(usd) FILTER (WHERE side = 'short'), count(*), count(*) - count(usd)
+    FROM lines
+    WHERE NOT EXISTS (SELECT FROM lines WHERE line = 'not_final') GROUP BY venue, unit;
+    IF NOT FOUND AND EXISTS (SELECT FROM ledger.lines(definition, low, high, NULL, NULL)
+                             WHERE line = 'not_final') THEN
+        DELETE FROM ledger.rolled_day r
+        WHERE (r.definition, r.day) = (roll_up.definition, roll_up.day);
+        RETURN false;
     END IF;
     RETURN true;
 END $$;
@@ -487,7 +498,7 @@ CREATE FUNCTION liq.largest_accounts(
                  records bigint, unvalued bigint)
 LANGUAGE sql STABLE SET work_mem = '64MB' SET jit = off
 BEGIN ATOMIC
-    WITH rolled AS (
+    WITH rolled AS MATERIALIZED (
         SELECT day, day::timestamp AT TIME ZONE 'UTC' AS low,
                (day + 1)::timestamp AT TIME ZONE 'UTC' AS high
         FROM ledger.rolled_day r
@@ -500,33 +511,70 @@ BEGIN ATOMIC
             - coalesce((SELECT range_agg(tstzrange(low, high)) FROM rolled), '{}')
         ) AS part
     ), fresh AS MATERIALIZED (
-        SELECT l.venue COLLATE "C" AS venue, l.unit COLLATE "C" AS account, l.usd, l.side
+        SELECT l.venue COLLATE "C" AS venue, l.unit COLLATE "C" AS account, sum(l.usd) AS usd,
+               sum(l.usd) FILTER (WHERE l.side = 'long') AS long_usd,
+               sum(l.usd) FILTER (WHERE l.side = 'short') AS short_usd,
+               count(*) AS records, count(*) - count(l.usd) AS unvalued
         FROM rest CROSS JOIN LATERAL ledger.lines(
             largest_accounts.definition, lower(rest.part), upper(rest.part), NULL, NULL) l
-        WHERE l.line = 'counted'
-    ), stored AS NOT MATERIALIZED (
-        SELECT t.* FROM ledger.account_total t
-        WHERE t.definition = largest_accounts.definition AND t.day IN (SELECT day FROM rolled)
-    ), ranked AS (
-        -- the money of hundreds of thousands of accounts, and then the rest of the few
-        SELECT all_of.venue, all_of.account, sum(all_of.usd) AS usd
-        FROM (SELECT s.venue, s.account, s.usd FROM stored s
-              UNION ALL SELECT f.venue, f.account, f.usd FROM fresh f) all_of
-        GROUP BY all_of.venue, all_of.account
-        ORDER BY sum(all_of.usd) DESC NULLS LAST, all_of.venue, all_of.account
-        LIMIT top
+        WHERE l.line = 'counted' GROUP BY l.venue, l.unit
+    ), leaders AS (
+        SELECT of_day.venue, of_day.account FROM rolled CROSS JOIN LATERAL (
+            SELECT t.venue, t.account FROM ledger.account_total t
+            WHERE t.definition = largest_accounts.definition AND t.day = rolled.day
+              AND t.usd IS NOT NULL
+            ORDER BY t.usd DESC LIMIT top
+        ) of_day
+        UNION
+        (SELECT f.venue, f.account FROM fresh f ORDER BY f.usd DESC NULLS LAST LIMIT top)
+    ), least AS MATERIALIZED (
+        -- No account can be among the first without one part, a day or the rest, of at least the
+        -- mean of a sum that so many others reach for sure. A little less, for the digits.
+        SELECT sums.usd / (SELECT count(*) + 1 FROM rolled) * 0.999999 AS usd
+        FROM leaders CROSS JOIN LATERAL (
+            SELECT coalesce(sum(t.usd), 0)
+                   + coalesce((SELECT f.usd FROM fresh f WHERE (f.venue, f.account)
+                               = (leaders.venue, leaders.account)), 0) AS usd
+            FROM ledger.account_total t
+            WHERE t.definition = largest_accounts.definition
+              AND (t.venue, t.account) = (leaders.venue, leaders.account)
+              AND t.day IN (SELECT day FROM rolled)
+        ) sums
+        ORDER BY sums.usd DESC OFFSET top - 1 LIMIT 1
+    ), likely AS (
+        SELECT of_day.venue, of_day.account FROM rolled CROSS JOIN LATERAL (
+            SELECT t.venue, t.account FROM ledger.account_total t
+            WHERE t.definition = largest_accounts.definition AND t.day = rolled.day
+              AND t.usd >= (SELECT usd FROM least)
+        ) of_day
+        WHERE (SELECT usd FROM least) > 0
+        UNION
+        SELECT f.venue, f.account FROM fresh f WHERE f.usd >= (SELECT usd FROM least)
+        UNION
+        SELECT t.venue, t.account FROM ledger.account_total t
+        WHERE ((SELECT usd FROM least) > 0) IS NOT TRUE
+          AND t.definition = largest_accounts.definition AND t.day IN (SELECT day FROM rolled)
+        UNION
+        SELECT f.venue, f.account FROM fresh f WHERE ((SELECT usd FROM least) > 0) IS NOT TRUE
     )
-    SELECT r.venue, r.account, r.usd, sum(d.long_usd), sum(d.short_usd),
-           sum(d.records)::bigint, sum(d.unvalued)::bigint
-    FROM ranked r
-    JOIN (SELECT s.venue, s.account, s.long_usd, s.short_usd, s.records, s.unvalued FROM stored s
-          UNION ALL
-          SELECT f.venue, f.account, CASE WHEN f.side = 'long' THEN f.usd END,
-                 CASE WHEN f.side = 'short' THEN f.usd END, 1,
-                 CASE WHEN f.usd IS NULL THEN 1 ELSE 0 END
-          FROM fresh f) d ON (d.venue, d.account) = (r.venue, r.account)
-    GROUP BY r.venue, r.account, r.usd
-    ORDER BY r.usd DESC NULLS LAST, r.venue, r.account;
+    SELECT likely.venue, likely.account, sums.usd, sums.long_usd, sums.short_usd,
+           sums.records::bigint, sums.unvalued::bigint
+    FROM likely CROSS JOIN LATERAL (
+        SELECT sum(p.usd) AS usd, sum(p.long_usd) AS long_usd, sum(p.short_usd) AS short_usd,
+               sum(p.records) AS records, sum(p.unvalued) AS unvalued
+        FROM (
+            SELECT t.usd, t.long_usd, t.short_usd, t.records, t.unvalued
+            FROM ledger.account_total t
+            WHERE t.definition = largest_accounts.definition
+              AND (t.venue, t.account) = (likely.venue, likely.account)
+              AND t.day IN (SELECT day FROM rolled)
+            UNION ALL
+            SELECT f.usd, f.long_usd, f.short_usd, f.records, f.unvalued FROM fresh f
+            WHERE (f.venue, f.account) = (likely.venue, likely.account)
+        ) p
+    ) sums
+    ORDER BY sums.usd DESC NULLS LAST, likely.venue, likely.account
+    LIMIT top;
 END;
 
 CREATE FUNCTION liq.largest_accounts(
