@@ -35,6 +35,7 @@ bench: $(READY) ## Measure the speed of indexing beside its yardsticks
 	"$(BIN)/python" -m benchmarks.hyperliquid
 	"$(BIN)/python" -m benchmarks.chains
 	"$(BIN)/python" -m benchmarks.values
+	"$(BIN)/python" -m benchmarks.totals
 
 # uv is no part of the lock: only this target needs it. Pins that still fit stay as they are.
 lock: $(READY) ## Write requirements.lock from pyproject.toml; UPGRADE=1 for the newest versions

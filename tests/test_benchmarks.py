@@ -12,9 +12,12 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("the benchmark reads /proc and pins processes to cores", allow_module_level=True)
 
-from benchmarks import chains, values
+from benchmarks import chains, totals, values
 from benchmarks import hyperliquid as benchmark
 from benchmarks.hyperliquid import OBVIOUS, OURS, RATIOS, TURNS, Hour, Run, WrongResult
+from benchmarks.year_of_rows import rows_of
+from indexer.methodology.definition import presets
+from indexer.store import definitions
 from indexer.store.database import Connection
 from indexer.store.server import Server
 
@@ -119,3 +122,43 @@ def test_a_tiny_run_over_values_compares_its_sums_and_writes_every_table(tmp_pat
 def test_values_that_differ_from_the_truth_fail_the_run(connection: Connection) -> None:
     with pytest.raises(values.WrongResult, match=r"first pass: found .*, the rows give \(50,"):
         values._check(values.FIRST, connection, values.expected(50))
+
+
+def test_a_tiny_run_over_totals_compares_its_answers_and_writes_every_table(tmp_path: Path) -> None:
+    results = tmp_path / "TOTALS.md"
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.totals", "--rows", "20_000", "--rounds", "1",
+         "--results", str(results)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    text = results.read_text() if results.exists() else ""
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert text in ended.stdout
+    rows = [row[0] for row in re.findall(r"^\| (.*?) \|( .*? \|)+$", text, re.MULTILINE)]
+    turns = (totals.RECONCILIATION, totals.FROM_ROWS, totals.FROM_SUMS)
+    asked = [target.label for target in totals.TARGETS]
+    assert set(rows) >= {*asked, totals.ROLL_UP, *(turn.label for turn in turns)}
+    assert [rows.count(turn.label) for turn in totals.OF_A_DAY] == [2, 2, 2]
+    assert "36 answers were compared with those of the formula in whole numbers, all equal" in text
+    assert "lending_liquidation_venue_time, liquidation_venue_time, valuation_pkey" in text
+    assert "fsync, synchronous_commit, full_page_writes on" in text
+
+
+def test_answers_that_differ_from_the_formula_fail_the_run(connection: Connection) -> None:
+    definitions.keep(connection, presets().values())
+    found = totals.TOTAL.run(connection, totals.BUSIEST)
+    truth = totals.TOTAL.expected(rows_of(20_000, totals.BUSIEST))
+    with pytest.raises(totals.WrongResult, match=r"liq.total.*Decimal\('0'\)"):
+        totals.check(totals.TOTAL, found, truth)
+
+
+def test_a_total_that_reads_a_large_table_from_end_to_end_fails_the_run(
+    connection: Connection,
+) -> None:
+    definitions.keep(connection, presets().values())
+    connection.execute("SET enable_indexscan = off")
+    connection.execute("SET enable_bitmapscan = off")
+    connection.execute("SET enable_indexonlyscan = off")
+    with pytest.raises(totals.WrongResult, match="liquidation, valuation from end to end"):
+        totals.indexes_read(connection, totals.BUSIEST)
