@@ -62,7 +62,7 @@ class Turn(NamedTuple):
 
 OURS = Turn("ours, block times in the logs", "backfill")
 HEADERS = Turn("ours, block times from headers", "backfill", has_timestamps=False)
-COMMAND = Turn("`indexer backfill`, start-up included", "command")
+COMMAND = Turn("`indexer backfill --no-values`, start-up included", "command")
 REDECODE = Turn("ours, `redecode` from stored raw logs", "redecode")
 COPY = Turn("bare COPY of rows that are ready, same tables and indexes", "copy")
 NAIVE = Turn("naive web3.py loop, decoded rows only", "naive")
@@ -196,8 +196,8 @@ def _commanded(node: Bulk, conninfo: str) -> Measured:
     command = [sys.executable, "-m", "indexer", "backfill", VENUE]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(
-        [*command, "--from", str(FIRST), "--to", str(node.end)], cwd=ROOT, check=True,
-        capture_output=True,
+        [*command, "--from", str(FIRST), "--to", str(node.end), "--no-values"], cwd=ROOT,
+        check=True, capture_output=True,
         env={**os.environ, "DATABASE_URL": conninfo, "RPC_ETHEREUM": node.url},
     )  # fmt: skip
     ended, after = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -437,6 +437,15 @@ class EventPrice(msgspec.Struct, frozen=True, gc=False):
     usd: Decimal
 
 
+class Par(msgspec.Struct, frozen=True, gc=False):
+    """An asset that a protocol counts as one dollar by construction, a whole one of `places`
+    decimals: the one that the fact `fact` names of the emitter. `source` is where it does so."""
+
+    fact: str
+    places: int
+    source: str
+
+
 class PythFeed(NamedTuple):
     """A price that is pushed into Pyth's contract."""
 
@@ -498,7 +507,8 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     whose logs the join wants to see; with `needs_receipt` a row is wrong without them. `asks` are
     by fact; that of EMITTER_FACT tells "NAME/role" as a FactMap's `proves` does, with the name of
     the deployment that vouches. Without a `fee` rule, what the liquidator got is unknown where the
-    fee is. In a permissionless protocol anybody opens a market, with any token and oracle."""
+    fee is. `par` is what it takes for a dollar without asking. In a permissionless protocol anybody
+    opens a market, with any token and oracle."""
 
     name: str
     kind: Kind
@@ -513,6 +523,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     asks: dict[str, Ask] = {}
     share_rate: ShareRateOf | None = None
     oracle: OracleOf | None = None
+    par: Par | None = None
     bonus: Bonus | None = None
     fee: FeeRule | None = None
     is_permissionless: bool = False

@@ -8,7 +8,8 @@ feed that logs its answers, its logs of the block say where it changed. Where th
 such a log, as a share's rate does when interest accrues, the end of the block is taken, as A-.
 
 A price that the liquidation's own event carries, or one beside it in its transaction, needs no
-links: it is what the contract itself reckoned with.
+links: it is what the contract itself reckoned with. Nor does an asset that the contract takes for a
+dollar whatever it trades at.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,16 +25,18 @@ from indexer.evm_model import (
     Deployment,
     Dialogue,
     EventPrice,
+    Facts,
     Feed,
     Log,
     LogFilter,
     NoQuote,
+    Par,
     PythFeed,
     Quote,
     RedstoneFeed,
     Trust,
 )
-from indexer.oracles import FeedState, contract_of
+from indexer.oracles import FeedState, contract_of, scaled
 
 # smartcontractkit/chainlink-evm:contracts/src/v0.8/shared/interfaces/AggregatorInterface.sol
 ANSWER_UPDATED = "0x" + keccak(b"AnswerUpdated(int256,uint256,uint256)").hex()
@@ -47,7 +50,7 @@ REFERENCES = 4  # pools asked for a dollar price; on Ethereum all four of Aave v
 WHOLE_BLOCK = -1  # in the place of a log index: the price held at every position
 
 Quality = Literal["A", "A-", "B", "B-"]  # of prices that are asked for; from a file: C
-PriceSource = Literal["event", "oracle", "reference", "feed_log"]
+PriceSource = Literal["event", "oracle", "reference", "feed_log", "par"]
 
 NO_UNIT = "no dollar price of the unit that the oracle quotes"
 NOT_POSITIVE = "the oracle answers 0 or less"
@@ -190,7 +193,7 @@ def _update(log: Log, answer: int, time: str) -> Update:
     return Update(log.address, log.block_number, log.log_index, answer, int(time, 16))
 
 
-# prices by events
+# prices that nobody is asked for
 
 
 def carried(
@@ -222,6 +225,20 @@ def carried(
                 )
             )  # fmt: skip
     return rows
+
+
+def at_par(wanted: Wanted, par: Par, facts: Facts) -> Price | None:
+    """One dollar for what the emitter takes for one; None for any other asset. B: the dollar is an
+    assumption, though the protocol's own."""
+    if facts.get((wanted.block.chain, par.fact, wanted.emitter)) != wanted.asset:
+        return None
+    return _price(
+        wanted, WHOLE_BLOCK, "par", scaled(1, par.places),
+        quality="B",
+        trust="governed",
+        via=(par.source,),
+        as_of=(wanted.block.number, wanted.block.time),
+    )  # fmt: skip
 
 
 # prices by state

@@ -4,6 +4,7 @@ for them. Simulated."""
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 from eth_abi import abi
 
 from indexer.decode import Decoder
@@ -27,7 +28,7 @@ from indexer.sources.evm_calls import Question
 from indexer.store import chain_rows
 from indexer.store.database import Connection
 from indexer.venues.evm import with_deployments
-from tests.evm_logs import SPECS
+from tests.evm_logs import DECODER, GOLDEN, SPECS, Case, known
 from tests.fake_chain import REVERTED, asked, says
 from tests.rpc_proxy import Json, Node, RpcError
 
@@ -208,3 +209,21 @@ def write_wire(connection: Connection, node: Node, found: Sequence[LendingLiquid
     with connection.transaction():
         chain_rows.append_blocks(connection, blocks)
         chain_rows.append_lending(connection, chain_rows.pack_lending(connection, found, times))
+
+
+def write_case(connection: Connection, name: str) -> list[LendingLiquidation]:
+    """The blocks, logs and rows of a golden case, as a follower writes them; gives the rows."""
+    golden = msgspec.json.decode((GOLDEN / f"{name}.json").read_bytes(), type=Case)
+    first = golden.logs[0]
+    block = BlockRef(first.chain, first.block_number, first.block_hash, "", TIME)
+    outcomes = DECODER.transaction(golden.logs, known(golden.facts), is_whole=golden.is_whole)
+    found = [one for one in outcomes if isinstance(one, LendingLiquidation)]
+    times = {block.number: chain_rows.utc(block.time)}
+    with connection.transaction():
+        chain_rows.append_blocks(connection, [block])
+        chain_rows.append_logs(
+            connection, first.chain, [(log, None, golden.is_whole) for log in golden.logs]
+        )
+        chain_rows.append_facts(connection, [(fact, 1, None) for fact in golden.facts])
+        chain_rows.append_lending(connection, chain_rows.pack_lending(connection, found, times))
+    return found

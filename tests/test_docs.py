@@ -1,18 +1,31 @@
 """README, docs and --help are true: their examples run, and nothing that exists goes unnamed."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args, get_type_hints
 
 import click
+import msgspec
 import pytest
 
-from indexer import settings, sync
+from indexer import resources, settings, sync
 from indexer.cli import main
 from indexer.evm_model import LendingMethod, Proof
 from indexer.labels import rules
+from indexer.methodology.definition import (
+    Assets,
+    Definition,
+    Labels,
+    Repeat,
+    Sample,
+    WindowRule,
+    parse,
+    presets,
+)
+from indexer.methodology.windows import resolve
 from indexer.store.database import Connection
 from indexer.venues.evm import specs
 from tests import fault_table
@@ -21,12 +34,15 @@ from tests.chain_model.node import Node, comet_of
 from tests.conftest import Command
 from tests.ledger_rows import rows
 from tests.simulator import simulate, small, write_by_block, write_misc
+from tests.test_prose import values_of
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 DATA = (ROOT / "docs" / "data.md").read_text()
 CHAINS = (ROOT / "docs" / "chains.md").read_text()
 VALUES = (ROOT / "docs" / "values.md").read_text()
+DEFINITIONS = (ROOT / "docs" / "definitions.md").read_text()
+LABELS = (ROOT / "docs" / "labels.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +61,20 @@ def price_file(tmp_path: Path) -> None:
     (tmp_path / "prices.csv").write_text(
         "chain,asset,time,usd\nhyperliquid,USDC,2025-10-10T21:15:00Z,0.9991\n"
     )
+
+
+@pytest.fixture
+def definition_file(tmp_path: Path) -> None:
+    """The definition that the docs show, where the commands run."""
+    (tmp_path / "mine.toml").write_text(blocks(DEFINITIONS, "toml")[0])
+
+
+@pytest.fixture
+def label_files(tmp_path: Path) -> None:
+    """Labels of others and a file of truth where the commands run."""
+    account = "0x" + 40 * "a"
+    (tmp_path / "whales.csv").write_text(f"account,label\n{account},whale\n")
+    (tmp_path / "truth.csv").write_text(f"account,label,truth\n{account},whale,yes\n")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +131,7 @@ def runnable(text: str, node: Path, key: str) -> list[str]:
     return [key if word.startswith("hyperliquid/") else word for word in words]
 
 
-@pytest.mark.usefixtures("price_file")
+@pytest.mark.usefixtures("price_file", "label_files")
 def test_the_examples_of_help_run(
     indexer: Command, connection: Connection, node: Path, ethereum: str
 ) -> None:
@@ -119,19 +149,23 @@ def test_the_examples_of_help_run(
     assert [(run.args[3:], run.stderr) for run in done if run.returncode != 0] == []
 
 
+def blocks(page: str, language: str = "") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+
+
 def shown(page: str) -> list[str]:
     """The commands of a page that end by themselves and need nothing from outside."""
-    blocks = re.findall(r"```\n(.*?)```", page, re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("indexer ")]
+    lines = [line for block in blocks(page) for line in block.splitlines()
+             if line.startswith("indexer ")]  # fmt: skip
     return [line for line in lines if "s3://" not in line and " follow " not in line]
 
 
-@pytest.mark.usefixtures("price_file")
+@pytest.mark.usefixtures("price_file", "definition_file", "label_files")
 def test_the_examples_of_the_readme_run(
     indexer: Command, connection: Connection, node: Path, ethereum: str
 ) -> None:
-    lines = shown(README) + shown(CHAINS) + shown(VALUES)
-    assert len(lines) >= 12
+    lines = shown(README) + shown(CHAINS) + shown(VALUES) + shown(DEFINITIONS) + shown(LABELS)
+    assert len(lines) >= 20
 
     done = [
         indexer(*runnable(line.removeprefix("indexer "), node, ""), RPC_ETHEREUM=ethereum)
@@ -139,8 +173,7 @@ def test_the_examples_of_the_readme_run(
     ]
 
     assert [(run.args[3:], run.stderr) for run in done if run.returncode != 0] == []
-    query = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)[0]
-    assert len(connection.execute(query).fetchall()) == 10
+    assert len(connection.execute(blocks(README, "sql")[0]).fetchall()) == 10
 
 
 def test_the_demo_says_what_it_is_and_prints_a_psql_line_that_works(
@@ -240,6 +273,96 @@ def test_every_basis_source_and_suspicion_is_documented(connection: Connection) 
 
     assert len(set(words)) >= 12
     assert [word for word in words if f"`{word}`" not in VALUES] == []
+
+
+def table(page: str, header: str) -> list[list[str]]:
+    """The cells of the table with this header, line by line."""
+    lines = page.partition(f"{header}\n")[2].partition("\n")[2].partition("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split(" |")] for line in lines]
+
+
+def of_struct(struct: Any, name: str = "") -> dict[str, str]:
+    """Of each field its default as JSON, and nothing where it has none."""
+    return {
+        name + field.name: "" if field.required else json.dumps(msgspec.to_builtins(field.default))
+        for field in msgspec.structs.fields(struct)
+    }
+
+
+INNER = {"assets": Assets, "labels": Labels, "repeat": Repeat, "sample": Sample}
+
+
+def test_the_table_of_fields_is_that_of_the_struct() -> None:
+    outer = of_struct(Definition)
+    inner = [of_struct(struct, f"{name}.") for name, struct in INNER.items()]
+    rules = [of_struct(rule, "window.") for rule in get_args(WindowRule)]
+    expected = {"window.rule": '"calendar"'}
+    for found in (outer, *inner, *rules):
+        expected |= found
+
+    fields = table(DEFINITIONS, "| Field | Values | Default |")
+
+    gone = {*INNER, "window"}
+    assert {name.strip("`"): default.strip("`") for name, _, default in fields} == {
+        name: default for name, default in expected.items() if name not in gone
+    }
+
+
+def test_the_table_of_fields_has_every_value_that_a_field_may_have() -> None:
+    hints = [(Definition, ""), *((struct, f"{name}.") for name, struct in INNER.items())]
+    values = {
+        f"{prefix}{name}": values_of(hint)
+        for struct, prefix in hints for name, hint in get_type_hints(struct).items()
+        if name not in INNER and not name.startswith("_")
+    }  # fmt: skip
+    said = {
+        name.strip("`"): cell
+        for name, cell, _ in table(DEFINITIONS, "| Field | Values | Default |")
+    }
+
+    assert [
+        (name, value)
+        for name, known in values.items() for value in known if f"`{value}`" not in said[name]
+    ] == []  # fmt: skip
+
+
+def test_the_table_of_presets_is_what_the_presets_say() -> None:
+    assert table(DEFINITIONS, "| Id | Fidelity | What it counts | Whose number |") == [
+        [f"`{one.id}`", one.fidelity, one.says, one.mirrors] for one in presets().values()
+    ]
+
+
+def test_the_table_of_windows_is_that_of_the_code() -> None:
+    lines = [line.strip() for line in (resolve.__doc__ or "").splitlines()]
+
+    assert "\n".join(line for line in lines if line.startswith("|")) in DEFINITIONS
+
+
+def test_the_definition_that_the_docs_show_is_one() -> None:
+    (text,) = blocks(DEFINITIONS, "toml")
+
+    assert parse(text.encode()).id == "mine/v1"
+
+
+def test_the_queries_of_the_docs_find_rows(indexer: Command, connection: Connection) -> None:
+    assert indexer("backfill", "hyperliquid", "--from", resources.recording()).returncode == 0
+    queries = [query for block in blocks(DEFINITIONS, "sql") for query in block.split(";\n")]
+
+    found = {query: len(connection.execute(query).fetchall()) for query in queries if query.strip()}
+
+    assert len(found) == 6
+    assert [query for query, number in found.items() if number == 0] == []
+
+
+def test_every_function_for_readers_is_in_the_docs(connection: Connection) -> None:
+    functions = rows(
+        connection,
+        "SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'liq'::regnamespace"
+        " AND prosrc || coalesce(pg_get_function_identity_arguments(oid), '') ~ 'definition'",
+    )
+
+    assert len(functions) == 5
+    assert [name for (name,) in functions if f"`{name}(" not in README] == []
 
 
 def test_links_of_the_docs_lead_somewhere() -> None:

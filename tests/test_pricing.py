@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import pytest
 from eth_abi import abi
 from msgspec.structs import replace
@@ -28,6 +27,7 @@ from indexer.evm_model import (
     Quote,
     RedstoneFeed,
 )
+from indexer.methodology.definition import parse
 from indexer.oracles import FeedState
 from indexer.pricing import (
     CACHE_UPDATED,
@@ -50,10 +50,10 @@ from indexer.pricing import (
 from indexer.sources.chains import BY_NAME, MULTICALL3
 from indexer.sources.evm import EvmSource
 from indexer.sources.evm_calls import Question
-from indexer.store import chain_rows, values
+from indexer.store import chain_rows, definitions, values
 from indexer.store.database import Connection
 from indexer.store.explain import explain
-from tests.evm_logs import DECODER, GOLDEN, Case, known
+from tests.evm_logs import DECODER
 from tests.fake_chain import REVERTED, asked, says
 from tests.ledger_rows import rows
 from tests.oracle_world import (
@@ -79,6 +79,7 @@ from tests.oracle_world import (
     listed,
     log_of,
     on_wire,
+    write_case,
     write_wire,
 )
 from tests.rpc_proxy import Chain, FakeClock, Json, Node, RpcError
@@ -820,46 +821,75 @@ def test_a_push_into_pyth_is_no_price_without_the_old_state(
 # what events carry
 
 
-def case(name: str) -> Case:
-    return msgspec.json.decode((GOLDEN / f"{name}.json").read_bytes(), type=Case)
-
-
-def write_case(connection: Connection, name: str) -> list[LendingLiquidation]:
-    """The blocks, logs and rows of a golden case, as a follower writes them; gives the rows."""
-    golden = case(name)
-    first = golden.logs[0]
-    block = BlockRef(first.chain, first.block_number, first.block_hash, "", TIME)
-    outcomes = DECODER.transaction(golden.logs, known(golden.facts), is_whole=golden.is_whole)
-    found = [one for one in outcomes if isinstance(one, LendingLiquidation)]
-    times = {block.number: chain_rows.utc(block.time)}
-    with connection.transaction():
-        chain_rows.append_blocks(connection, [block])
-        chain_rows.append_logs(
-            connection, first.chain, [(log, None, golden.is_whole) for log in golden.logs]
-        )
-        chain_rows.append_facts(connection, [(fact, 1, None) for fact in golden.facts])
-        chain_rows.append_lending(connection, chain_rows.pack_lending(connection, found, times))
-    return found
-
-
 TROVES = "0x7bcb64b2c9206a5b699ed43363f6f98d4776cf5a"
 MARGIN = "0x6bd780e7fdf01d77e4d475c821f1e7ae05409072"
 TX = "0x" + 64 * "7"
 
 
-def test_the_price_of_a_trove_is_the_one_in_its_event(connection: Connection, world: World) -> None:
+RATIO = "liquity/bold:contracts/src/Dependencies/LiquityMath.sol, _computeCR"
+
+
+def test_a_trove_has_the_price_in_its_event_and_its_debt_that_of_the_protocol(
+    connection: Connection, world: World
+) -> None:
     (row,) = write_case(connection, "liquity_v2/one_trove")
     assert row.repaid is not None
     assert row.seized is not None
 
-    assert fill(connection, world, row.venue) == {"prices": 1, "in_vain": 1}
-    assert rows(connection, PRICES) == [
-        (TROVES, row.seized.asset, 1_000, 6, "event", D("4E-15"), "A", "governed",
-         [TROVES, f"{TX}/6"], 1_000),
-    ]  # fmt: skip
-    assert rows(connection, VAIN) == [
-        (row.venue, row.repaid.asset, 1_000, -1, "no way to ask the protocol's oracle")
-    ]
+    assert fill(connection, world, row.venue) == {"prices": 2}
+    assert rows(connection, PRICES) == sorted(
+        [
+            (TROVES, row.seized.asset, 1_000, 6, "event", D("4E-15"), "A", "governed",
+             [TROVES, f"{TX}/6"], 1_000),
+            (TROVES, row.repaid.asset, 1_000, -1, "par", D("1E-18"), "B", "governed",
+             [RATIO], 1_000),
+        ],
+        key=repr,
+    )  # fmt: skip
+    assert (world.asked_at, rows(connection, VAIN)) == ([], [])
+
+
+def test_a_coin_that_its_protocol_takes_for_a_dollar_is_worth_one(connection: Connection) -> None:
+    (row,) = write_case(connection, "liquity_v2/one_trove")
+    assert row.repaid is not None
+    connection.execute(
+        "INSERT INTO ledger.asset (chain, address) VALUES ('ethereum', %s)", (row.repaid.asset,)
+    )
+    prices.from_events(connection, DECODER, "ethereum", [row.venue])
+
+    values.value(connection, terms=terms_of(DECODER))
+
+    assert rows(
+        connection,
+        "SELECT repaid_usd, repaid_source, repaid_trust, seized_source, bonus_usd"
+        " FROM liq.lending_values",
+    ) == [(row.repaid.raw * D("1E-18"), "par", "governed", "event", None)]
+    assert rows(connection, "SELECT * FROM ledger.unvalued") == []
+    # no oracle of anybody's has looked at it
+    assert rows(connection, "SELECT trust FROM liq.assets") == [("unlisted",)]
+
+
+@pytest.mark.parametrize(
+    ("stablecoins", "expected"),
+    [("par", ("par", D(10_000))), ("market_or_par", ("par", D(10_000))), ("market", (None, None))],
+)
+def test_a_total_takes_a_protocols_dollar_unless_it_wants_the_market(
+    connection: Connection, stablecoins: str, expected: tuple[str | None, Decimal | None]
+) -> None:
+    (row,) = write_case(connection, "liquity_v2/one_trove")
+    prices.from_events(connection, DECODER, "ethereum", [row.venue])
+    values.value(connection, terms=terms_of(DECODER))
+    definition = parse(
+        b'id = "mine/v1"\nsays = "Mine."\nfidelity = "exact"\ninstruments = ["lending"]\n'
+        + f'stablecoins = "{stablecoins}"'.encode()
+    )
+    definitions.keep(connection, [definition])
+
+    assert rows(
+        connection,
+        "SELECT price_source, usd"
+        " FROM liq.counted('mine/v1', '-infinity'::timestamptz, 'infinity')",
+    ) == [expected]
 
 
 def test_a_price_that_stood_beside_the_event_values_it_before_all_others(

@@ -225,9 +225,18 @@ def test_the_steps_are_in_every_format() -> None:
         *("-$2,802,987,608.25", "-$7,894,750.22", "-0.1 %", "-$24,154,355.90"),
         *("to -$7,894,750.22", "-$15,035,300.70", "34,983", "10,244", "(7 without a value)"),
         # accounts, SQL
-        *("-$330,000,000.07", "+$1,000.50", FIRST, SECOND, "FROM liq.moved("),
+        *("-$330,000,000.07", "+$1,000.50", FIRST, SECOND),
     ]
     assert missing(expected, joined(REPORT)) == [[]] * 4
+
+
+def test_the_sql_of_rows_is_in_the_files_and_the_terminal_says_so() -> None:
+    page, markdown, wide, _ = joined(REPORT)
+    queries = ["FROM liq.moved(", "SELECT 'only_a, leg'", "SELECT 'only_b'", "SELECT 'revalued'"]
+
+    assert missing(queries, [page, markdown]) == [[], []]
+    assert missing(queries, [wide]) == [queries]
+    assert "the SQL of these rows: --format html, md or json" in wide
 
 
 def test_both_definitions_are_in_every_format() -> None:
@@ -258,7 +267,6 @@ def test_parts_and_rows_are_in_every_format() -> None:
     expected = [
         *("-$2,103,111,431.00", "14,327", "(3 without a value)", "-$1,703,965,747.22"),
         *("+$812,456.45", "20,100", "-$2,009,077,177.45", "69,421", "-$5,815,341,899.22"),
-        *("SELECT 'only_a, leg'", "SELECT 'only_b'", "SELECT 'revalued'"),
         *("$2,500,000.75", "$812,400.45", "$9.25", "$8.75", "2025-10-10 21:16:04", "WETH", "k3"),
     ]
     assert missing(expected, joined(REPORT)) == [[]] * 4

@@ -11,18 +11,23 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from markupsafe import Markup
 from psycopg import sql
 from rich.console import Console
 
 from indexer import sync
 from indexer.errors import ConfigError
+from indexer.methodology.definition import presets
+from indexer.methodology.prose import paragraph
 from indexer.report import text
+from indexer.report.markdown import plain
 from indexer.report.render import to_html, to_json, to_markdown, to_terminal
 from indexer.report.whales import PAR_TOKENS, Bar, Largest, Line, WhaleReport, bucket_of, collect
-from indexer.store import database
+from indexer.store import database, values
 from indexer.store.database import Connection
 from indexer.store.server import Server
 from tests.conftest import Browser
+from tests.ledger_rows import in_order, rows
 from tests.postgres import database as throw_away
 from tests.simulator import (
     PROTOCOL_VAULTS,
@@ -176,6 +181,48 @@ def test_protocol_vaults_stand_apart(report: WhaleReport, simulated: Simulation)
     assert report.apart[0] == true_line("protocol_vault", vaults)
 
 
+def test_the_totals_are_those_of_the_definition_that_stands_under_them(
+    own: Connection, report: WhaleReport
+) -> None:
+    values.value(own, venues=["hyperliquid"])
+
+    assert rows(
+        own,
+        "SELECT section, name, usd, long_usd, short_usd, records, unvalued, accounts, fills,"
+        f" orders, actions, episodes FROM liq.total('whale_report/v1', {moments(report)})"
+        " WHERE section IN ('total', 'beside')",
+    ) == in_order(
+        [
+            ("total", None, *money_of(report.total), *counts_of(report.total)),
+            ("beside", "protocol_vault", *money_of(report.apart[0]), None, None, None, None),
+        ]
+    )
+
+
+def test_the_largest_are_those_of_the_definition(own: Connection, report: WhaleReport) -> None:
+    values.value(own, venues=["hyperliquid"])
+
+    assert rows(
+        own,
+        f"SELECT name, account, usd FROM liq.total('whale_report/v1', {moments(report)})"
+        " WHERE section = 'largest' AND name <> 'account'",
+    ) == in_order((row.level, row.account, row.notional_usd) for row in report.largest)
+
+
+def moments(report: WhaleReport) -> str:
+    return f"'{report.window_from}'::timestamptz, '{report.window_to}'::timestamptz"
+
+
+def money_of(line: Line) -> tuple[object, ...]:
+    return (
+        line.notional_usd, line.long_usd, line.short_usd, line.fills, line.unpriced, line.accounts,
+    )  # fmt: skip
+
+
+def counts_of(line: Line) -> tuple[int, ...]:
+    return line.fills, line.orders, line.actions, line.episodes
+
+
 def test_borrow_liquidations_stand_apart(report: WhaleReport, simulated: Simulation) -> None:
     borrow = simulated.truth.liquidations + simulated.truth.without_object
     expected = {
@@ -265,7 +312,7 @@ def test_a_longer_gap_makes_fewer_episodes_of_the_same_money(
     assert longer.total.episodes == len(episodes(of_users(simulated), 3600))
     assert longer.total.episodes < report.total.episodes
     assert longer.total.notional_usd == report.total.notional_usd
-    assert "no pause longer than 1h" in longer.definition[-1]
+    assert "no pause longer than 1h" in longer.terms[-1]
 
 
 def test_the_par_tokens_in_the_definition_are_those_of_the_database(filled: Connection) -> None:
@@ -530,6 +577,41 @@ def test_the_headline_stands_to_the_cent_in_every_format(report: WhaleReport) ->
     exact = text.usd(report.total.notional_usd)
     found = all_formats(report)
     assert [exact in found[form] for form in ("html", "md", "terminal")] == [True] * 3
+
+
+def test_every_format_has_the_definition_and_its_paragraphs(report: WhaleReport) -> None:
+    definition = presets()["whale_report/v1"]
+    paragraphs = [paragraph(definition, "en"), paragraph(definition, "zh")]
+    page, said = to_html(report), json.loads(to_json(report))["methodology"]
+
+    assert said == {
+        "id": "whale_report/v1", "hash": definition.hash,
+        "en": paragraphs[0], "zh": paragraphs[1], "departs": [],
+    }  # fmt: skip
+    wide = terminal(report, 9_999)
+    assert [text in wide for text in paragraphs] == [True] * 2
+    assert [plain(text) in to_markdown(report) for text in paragraphs] == [True] * 2
+    assert re.findall(r'<p lang="(.*?)">(.*?)</p>', page) == [
+        ("en", str(Markup.escape(paragraphs[0]))), ("zh-Hans", str(Markup.escape(paragraphs[1]))),
+    ]  # fmt: skip
+    named = f"whale_report/v1, hash {definition.hash}"
+    heads = (page.split("</header>")[0], wide.split("liquidated")[0])
+    assert [named in head for head in heads] == [True] * 2
+    assert plain(named) in to_markdown(report).split("## Totals")[0]
+
+
+def test_a_report_says_where_it_departs_from_its_definition(filled: Connection) -> None:
+    found = collect(filled, since=WHOLE, gap=timedelta(hours=1))
+
+    assert found.methodology.departs == ("window", "gap")
+    assert found.methodology.en.endswith(
+        " Here the window is 54m. Here an episode ends after 1h without an action."
+    )
+    assert found.methodology.zh.endswith(
+        "本报告的统计窗口为 54 分钟。本报告中，连续 1 小时没有清算动作，一次清算过程即告结束。"
+    )
+    shown = (to_html(found), to_markdown(found), terminal(found, 9_999))
+    assert [", but for its window and gap" in form for form in shown] == [True] * 3
 
 
 def test_every_format_names_the_window_and_how_to_get_it_again(report: WhaleReport) -> None:

@@ -3,12 +3,13 @@
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from indexer import resources
 from indexer.chain.values import Valuer
 from indexer.errors import SourceFault
 from indexer.store.database import Connection
@@ -19,6 +20,7 @@ from tests.chain_model.serve import RpcError
 from tests.conftest import Command
 from tests.fake_chain import asked, says
 from tests.ledger_rows import Rows, rows
+from tests.oracle_world import write_case
 from tests.processes import following, soon, stopped
 
 VENUE = "aave_v2.ethereum"
@@ -26,6 +28,7 @@ POOL, PROVIDER, ORACLE = ETHEREUM.aave_v2, address("provider"), address("oracle"
 FEED = address("feed")
 DOLLARS = "0x10f7fc1f91ba351f9c629c5947ad69bd03c05b96"  # as Aave v2 writes USD
 SILENT = address("asset", 5)  # the oracle reverts for this one
+UNTOUCHED = ("ledger.valuation", "ledger.unvalued", "ledger.price", "ledger.rolled_day")
 
 
 def oracle_of(chain: ModelChain) -> Calls:
@@ -121,6 +124,31 @@ def test_a_backfill_leaves_its_rows_valued(
     assert rows(connection, "SELECT * FROM ledger.valuation") == before != []
 
 
+def test_a_backfill_leaves_values_for_later_when_told_to(
+    chain: ModelChain, node: Node, quick_indexer: Command, connection: Connection
+) -> None:
+    done = quick_indexer(*backfill(chain), "--no-values", RPC_ETHEREUM=node.url)
+
+    written = rows(connection, "SELECT * FROM liq.lending_liquidations")
+    assert (done.returncode, done.stderr, written != []) == (0, "", True)
+    assert [rows(connection, f"SELECT * FROM {table}") for table in UNTOUCHED] == [[]] * 4
+
+
+def test_a_backfill_of_files_leaves_values_for_later_when_told_to(
+    quick_indexer: Command, connection: Connection
+) -> None:
+    tree = resources.recording()
+
+    quick_indexer("backfill", "hyperliquid", "--from", tree, "--no-values")
+    before = [rows(connection, f"SELECT * FROM {table}") for table in UNTOUCHED]
+    quick_indexer("value", "hyperliquid")
+
+    assert before == [[]] * 4
+    assert rows(connection, "SELECT count(*) FROM ledger.valuation WHERE price_source = 'par'") == (
+        rows(connection, "SELECT count(*) FROM ledger.liquidation WHERE liq.at_par(quote)")
+    )
+
+
 def test_a_backfill_again_values_what_nobody_could_price_before(
     chain: ModelChain, backfilled: Node, quick_indexer: Command, connection: Connection
 ) -> None:
@@ -166,6 +194,19 @@ def test_offline_asks_nobody(backfilled: Node, quick_indexer: Command) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{VENUE}: 0 valued, ")
+
+
+def test_offline_takes_the_prices_that_stored_events_carry(
+    quick_indexer: Command, connection: Connection
+) -> None:
+    (row,) = write_case(connection, "dolomite/liquidation")
+
+    done = quick_indexer("value", row.venue, "--offline")
+    again = quick_indexer("value", row.venue, "--offline")
+
+    assert (done.returncode, done.stderr) == (0, "arbitrum: 2 new prices\n")
+    assert done.stdout == f"{row.venue}: 1 valued, 0 without a value, 0 suspect\n"
+    assert (again.returncode, again.stderr, again.stdout) == (0, "", done.stdout)
 
 
 def test_all_that_is_indexed_is_valued_where_nothing_is_named(
@@ -288,6 +329,85 @@ def test_a_follower_values_what_it_writes(
     assert rows(connection, "SELECT DISTINCT usd FROM ledger.price") == [(Decimal("0.000002"),)]
 
 
+OLD_DAY = """
+    INSERT INTO ledger.lending_liquidation (
+        venue, event_key, account, block_number, block_at, method, market, repaid_asset,
+        repaid_raw, seized_is_shares, decoder_version
+    ) VALUES (
+        'aave_v3.base', '0x1/1', '0xa', 1, '2025-10-10T21:15Z', 'repay_seize', '0xm', '0xc', 1,
+        false, 1
+    )
+"""
+
+
+def test_a_follower_adds_up_days_that_have_ended(
+    chain: ModelChain, node: Node, conninfo: str, connection: Connection, tmp_path: Path
+) -> None:
+    connection.execute(OLD_DAY)
+
+    with following(conninfo, tmp_path, VENUE, RPC_ETHEREUM=node.url) as process:
+        soon(lambda: bool(rows(connection, "SELECT FROM ledger.stream")))
+        chain.mine(8)
+        soon(lambda: bool(rows(connection, "SELECT FROM ledger.rolled_day")))
+        stopped(process)
+
+    assert rows(connection, "SELECT definition, day FROM ledger.rolled_day") == [
+        ("strict/v1", date(2025, 10, 10))
+    ]
+
+
+def test_days_that_cannot_be_added_up_do_not_keep_a_follower_from_valuing(
+    chain: ModelChain, node: Node, conninfo: str, connection: Connection, tmp_path: Path
+) -> None:
+    connection.execute(OLD_DAY)
+    connection.execute(
+        "CREATE OR REPLACE FUNCTION ledger.roll_up(definition text, day date) RETURNS boolean"
+        " LANGUAGE plpgsql AS $$ BEGIN RAISE 'no room'; END $$"
+    )
+
+    def blocks() -> int:
+        return len(rows(connection, "SELECT DISTINCT block_at FROM ledger.valuation"))
+
+    with following(conninfo, tmp_path, VENUE, RPC_ETHEREUM=node.url) as process:
+        soon(lambda: bool(rows(connection, "SELECT FROM ledger.stream")))
+        chain.mine(8)
+        soon(lambda: blocks() > 0)
+        before = blocks()
+        chain.mine(8)
+        soon(lambda: blocks() > before)
+        said = stopped(process)
+
+    assert said.count("ethereum: days are not added up: no room") == 1
+
+
+def test_a_follower_that_is_stopped_while_it_asks_counts_its_rows_as_not_valued(
+    chain: ModelChain, conninfo: str, connection: Connection, tmp_path: Path
+) -> None:
+    is_asked, go_on = threading.Event(), threading.Event()
+    oracle = oracle_of(chain)
+
+    def call(to: str, data: str) -> str | RpcError:
+        if to == POOL:
+            is_asked.set()
+            go_on.wait(60)
+        return oracle(to, data)
+
+    with Node(chain, calls=call) as node:
+        with following(conninfo, tmp_path, VENUE, RPC_ETHEREUM=node.url) as process:
+            soon(lambda: bool(rows(connection, "SELECT FROM ledger.stream")))
+            chain.mine(8)
+            assert is_asked.wait(30)
+            said = stopped(process)
+        go_on.set()
+
+    written = rows(connection, "SELECT event_key FROM liq.lending_liquidations")
+    assert "Traceback" not in said
+    assert rows(connection, "SELECT event_key, reason FROM ledger.unvalued") == [
+        (key, "no price was asked for yet") for (key,) in written
+    ]
+    assert written != []
+
+
 def test_a_follower_values_what_it_settles_of_whatever_venue(
     chain: ModelChain, node: Node, quick_indexer: Command, conninfo: str, connection: Connection,
     tmp_path: Path,
@@ -329,12 +449,14 @@ def test_a_valuer_tries_again_what_failed_and_complains_once() -> None:
             raise SourceFault("ethereum", "come later")
         is_done.set()
 
-    valuer = Valuer("ethereum", value, said.append, cool_seconds=0.001)
+    left: list[datetime] = []
+
+    valuer = Valuer("ethereum", value, left.append, said.append, cool_seconds=0.001)
     valuer.wrote(WHEN)
     assert is_done.wait(10)
     valuer.close()
 
-    assert asked_since == [WHEN] * 4
+    assert (asked_since, left) == ([WHEN] * 4, [])
     assert said == ["ethereum: not valued yet: ethereum: come later"]
 
 
@@ -347,7 +469,8 @@ def test_a_valuer_takes_the_oldest_of_what_came_meanwhile() -> None:
         is_busy.set()
         go_on.wait(10)
 
-    valuer = Valuer("ethereum", value, print)
+    left: list[datetime] = []
+    valuer = Valuer("ethereum", value, left.append, print)
     valuer.wrote(LATER)
     assert is_busy.wait(10)
     for since in (LATER, WHEN, LATER):
@@ -358,4 +481,42 @@ def test_a_valuer_takes_the_oldest_of_what_came_meanwhile() -> None:
         time.sleep(0.001)
     valuer.close()
 
-    assert seen == [LATER, WHEN]
+    assert (seen, left) == ([LATER, WHEN], [])
+
+
+def test_what_still_waits_when_a_valuer_is_closed_is_valued_from_what_is_stored() -> None:
+    has_complained = threading.Event()
+    left: list[datetime] = []
+
+    def value(since: datetime) -> None:
+        raise SourceFault("ethereum", "come later")
+
+    valuer = Valuer("ethereum", value, left.append, lambda text: has_complained.set())
+    valuer.wrote(LATER)
+    assert has_complained.wait(10)
+    valuer.wrote(WHEN)
+    valuer.close()
+
+    assert left == [WHEN]
+
+
+def test_a_valuer_is_closed_while_an_endpoint_keeps_it_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("indexer.chain.values.LAST_SECONDS", 0.01)
+    go_on, is_busy, is_done = threading.Event(), threading.Event(), threading.Event()
+    left: list[datetime] = []
+
+    def value(since: datetime) -> None:
+        is_busy.set()
+        go_on.wait(10)
+        is_done.set()
+
+    valuer = Valuer("ethereum", value, left.append, print)
+    valuer.wrote(WHEN)
+    assert is_busy.wait(10)
+    valuer.close()
+    was_done = is_done.is_set()
+    go_on.set()
+
+    assert (left, was_done, is_done.wait(10)) == ([WHEN], False, True)

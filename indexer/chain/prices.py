@@ -1,6 +1,6 @@
 """Asks for the prices that liquidations want: the protocols' own oracles at their blocks, in as few
 requests as that takes; where nobody keeps the old state, the logs of Chainlink's feeds. What events
-themselves say is known already.
+themselves say, and what a protocol takes for a dollar, is known already.
 
 What was asked and not answered is stored with the reason. What an endpoint failed to say is not
 stored at all: it is wanted again next time."""
@@ -43,6 +43,7 @@ from indexer.pricing import (
     Price,
     Update,
     Wanted,
+    at_par,
     carried,
     emitters_of,
     is_answered,
@@ -108,9 +109,13 @@ def from_events(
     again: bool = False,
     since: datetime | None = None,
 ) -> Counter[str]:
-    """Store the prices that stored events carry; nobody is asked."""
+    """Store the prices that stored events carry, and a dollar for what their contracts take for
+    one; nobody is asked."""
     counts: Counter[str] = Counter()
-    venues = [venue for venue in venues if decoder.carries_prices(venue)]
+    venues = [
+        venue for venue in venues
+        if decoder.carries_prices(venue) or decoder.spec_of(venue).par is not None
+    ]  # fmt: skip
     if not venues:
         return counts
     facts: Facts = {}
@@ -136,14 +141,17 @@ def _append(
 def _carried(
     connection: Connection, decoder: Decoder, facts: Facts, of_block: Sequence[Wanted]
 ) -> Iterator[Price]:
-    """What the events of one block say."""
+    """What the events of one block say, and what needs no saying."""
     block = of_block[0].block
     stored = chain_rows.stored_logs(connection, block.chain, block.number, block.number + 1)
     logs = [log for log, *_ in stored]
     for one in of_block:
-        trust: Trust = "market" if decoder.spec_of(one.venue).is_permissionless else "governed"
+        spec = decoder.spec_of(one.venue)
+        trust: Trust = "market" if spec.is_permissionless else "governed"
         said = decoder.prices(one.venue, logs, facts)
         yield from carried(one, {log.log_index: log for log in logs}, said, trust)
+        if spec.par is not None and (price := at_par(one, spec.par, facts)) is not None:
+            yield price
 
 
 def _by_block(wanted: Iterable[Wanted]) -> Iterator[list[Wanted]]:

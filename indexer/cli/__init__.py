@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from indexer import labels, resources, settings, sync
-from indexer.cli import audit, chains, totals, values
+from indexer.cli import audit, chains, label_sets, totals, values, watch
 from indexer.cli.console import (
     Commands,
     Duration,
@@ -32,11 +32,12 @@ from indexer.cli.console import (
     write_report,
 )
 from indexer.errors import ConfigError
+from indexer.model import Rule
 from indexer.report import render, whales
 from indexer.sources.hyperliquid import HourFile
 from indexer.store import explain as explanation
 from indexer.store import labels as labeler
-from indexer.store import server, status
+from indexer.store import rollups, server, status
 from indexer.store.database import Connection, connect
 
 DEMO_DATABASE = "indexer_demo"
@@ -70,6 +71,11 @@ ACCOUNTS = click.option(
 )  # fmt: skip
 @click.option("--to", "end", type=Height(), help="Chains: the first block not to read.")
 @ACCOUNTS
+@click.option(
+    "--values/--no-values", "with_values", default=True, show_default=True,
+    help="Say what the rows were worth, for which chains are asked for prices; indexer value does"
+    " it later.",
+)  # fmt: skip
 @click.option("--account", metavar="0x…", help="Whose fills an API answer holds that does not say.")
 @chains.budgeted
 def backfill(
@@ -77,6 +83,7 @@ def backfill(
     begin: str,
     end: int | None,
     accounts: bool,
+    with_values: bool,
     account: str | None,
     per_second: float | None,
     per_day: int | None,
@@ -95,14 +102,17 @@ def backfill(
         if end is not None:
             raise usage("--to is for chains; --from names all files to read")
         with connected() as connection:
-            _report_backfill(connection, begin, accounts, account)
+            _report_backfill(
+                connection, begin, account, with_accounts=accounts, with_values=with_values
+            )
         return
     chosen = chains.choose(venues)
     first = Height().convert(begin, None, click.get_current_context())
     if end is None:
         raise usage("give the end of the blocks with --to, or follow the chain")
     with connected() as connection:
-        chains.backfill(connection, chosen, first, end, chains.Budget(per_second, per_day))
+        budget = chains.Budget(per_second, per_day)
+        chains.backfill(connection, chosen, first, end, budget, with_values=with_values)
 
 
 def _is_hyperliquid(venues: tuple[str, ...]) -> bool:
@@ -112,15 +122,21 @@ def _is_hyperliquid(venues: tuple[str, ...]) -> bool:
 
 
 def _report_backfill(
-    connection: Connection, location: str, accounts: bool, account: str | None
+    connection: Connection,
+    location: str,
+    account: str | None = None,
+    *,
+    with_accounts: bool = True,
+    with_values: bool = True,
 ) -> None:
     with _progress() as progress:
         tally = sync.backfill(
-            connection, location, with_accounts=accounts, account=account, progress=progress
+            connection, location, with_accounts=with_accounts, account=account, progress=progress
         )
     counts = tally.counts
-    if counts["liquidations"] or counts["ledger_liquidations"]:
+    if with_values and (counts["liquidations"] or counts["ledger_liquidations"]):
         sync.value(connection, tally.since)
+        rollups.refresh(connection, now=datetime.now(UTC))
     out.print(
         f"{counts['blocks']:,} new blocks, {counts['liquidations']:,} liquidations,"
         f" {counts['ledger_liquidations']:,} ledger liquidations,"
@@ -256,25 +272,35 @@ main.add_command(audit.audit)
 main.add_command(totals.total)
 main.add_command(totals.list_definitions)
 main.add_command(totals.reconcile)
+main.add_command(watch.watch)
+main.add_command(label_sets.labels)
 
 
 @main.command()
-def label() -> None:
-    """Flag large liquidations and label whales; withdraw what no longer holds.
+@click.option(
+    "--rules", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A .toml file that sets parameters of rules or adds rules of your own.",
+)  # fmt: skip
+@click.option("--again", is_flag=True, help="Look at all accounts, whether they changed or not.")
+def label(file: Path | None, again: bool) -> None:
+    """Flag large liquidations and label accounts; withdraw what no longer holds.
+
+    Looks at the accounts whose facts changed since the last run, which gives what looking at all
+    would give; at all where a rule or its parameters changed.
 
     Example: indexer label
     """
+    rules = labels.rules(file.read_bytes() if file else b"")
     with connected() as connection:
-        _label(connection)
+        _label(connection, rules, again=again)
 
 
-def _label(connection: Connection) -> None:
+def _label(connection: Connection, rules: list[Rule], *, again: bool = False) -> None:
     table = Table("rule", "makes", "new", "withdrawn", "standing", "what it says", box=None)
-    for rule in labels.rules():
-        change = labeler.apply(connection, rule)
+    for change in labeler.apply(connection, rules, again=again):
         table.add_row(
-            f"{rule.id} v{rule.version}", rule.makes, str(change.new), str(change.withdrawn),
-            str(change.standing), str(rule),
+            f"{change.rule.id} v{change.rule.version}", change.rule.makes, str(change.new),
+            str(change.withdrawn), str(change.standing), str(change.rule),
         )  # fmt: skip
     out.print(table)
 
@@ -282,6 +308,9 @@ def _label(connection: Connection) -> None:
 @main.group()
 def report() -> None:
     """Reports over a window of chain time."""
+
+
+report.add_command(watch.report_positions)
 
 
 @report.command("whales")
@@ -413,8 +442,8 @@ def demo(html: Path) -> None:
     """
     found = prepared(DEMO_DATABASE)
     with connect(found.conninfo) as connection:
-        _report_backfill(connection, str(resources.recording()), True, None)
-        _label(connection)
+        _report_backfill(connection, str(resources.recording()))
+        _label(connection, labels.rules())
         whale_report = whales.collect(connection, since=timedelta(hours=24))
     render.to_terminal(whale_report, out)
     write_report(whale_report, render, "html", html)

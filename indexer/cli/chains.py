@@ -3,19 +3,20 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
+import psycopg
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from indexer import settings
-from indexer.chain.values import Valuer, terms_of
+from indexer.chain.values import LAST_SECONDS, Valuer, terms_of
 from indexer.cli.console import err, fail, out, prepared, say, usage
 from indexer.decode import Decoder
 from indexer.errors import ConfigError, IndexerError, SourceFault
 from indexer.settings import Settings
-from indexer.store import values
+from indexer.store import rollups, values
 from indexer.store.database import Connection, connect
 from indexer.venues import evm
 
@@ -139,7 +140,15 @@ def _announcements(chosen: Settings, chain: str) -> Iterator["Watch"]:
         yield watch
 
 
-def backfill(connection: Connection, chosen: Chosen, first: int, end: int, budget: Budget) -> None:
+def backfill(
+    connection: Connection,
+    chosen: Chosen,
+    first: int,
+    end: int,
+    budget: Budget,
+    *,
+    with_values: bool = True,
+) -> None:
     """Index final blocks, the chains one after the other, and value what is stored from `first` on:
     also what was written before a backfill was broken off."""
     from indexer.chain import redecode, sync
@@ -149,8 +158,9 @@ def backfill(connection: Connection, chosen: Chosen, first: int, end: int, budge
         changed: list[datetime] = []
         with source_of(chosen.settings, chain, budget) as source:
             redecode.settle(connection, source, decoder, wrote=changed.append)
-            settled = min(changed, default=None)
-            _value(connection, source, decoder, _venues_of(chain, decoder), settled)
+            if with_values:
+                settled = min(changed, default=None)
+                _value(connection, source, decoder, _venues_of(chain, decoder), settled)
             with _progress(chain) as progress:
                 tally = sync.backfill(
                     connection, source, decoder, venues, first, end, progress=progress
@@ -166,7 +176,11 @@ def backfill(connection: Connection, chosen: Chosen, first: int, end: int, budge
                     f"{chain}: {tally.not_final:,} blocks up to {end:,} are not final yet:"
                     f" indexer follow {chain}"
                 )
-            _value(connection, source, decoder, venues, values.first_at(connection, chain, first))
+            if with_values:
+                since = values.first_at(connection, chain, first)
+                _value(connection, source, decoder, venues, since)
+    if with_values:
+        rollups.refresh(connection, now=datetime.now(UTC))
 
 
 def price(
@@ -187,6 +201,22 @@ def price(
             f"{source.profile.name}: {counts['prices']:,} new prices,"
             f" {counts['in_vain']:,} asked in vain"
         )
+
+
+def price_offline(
+    connection: Connection,
+    chain: str,
+    decoder: Decoder,
+    venues: Sequence[str],
+    *,
+    again: bool = False,
+) -> None:
+    """Take the prices that need no asking and say how many came."""
+    from indexer.chain import prices
+
+    counts = prices.from_events(connection, decoder, chain, venues, again=again)
+    if counts.total():
+        say(f"{chain}: {counts['prices']:,} new prices")
 
 
 def _value(
@@ -323,8 +353,20 @@ def _valuing(chosen: Chosen, chain: str, conninfo: str, budget: Budget) -> Itera
     and endpoints of its own."""
     from indexer.chain import prices
 
-    venues = _venues_of(chain, chosen.decoder)
+    decoder, terms = chosen.decoder, terms_of(chosen.decoder)
+    venues = _venues_of(chain, decoder)
     opened: list[EvmSource] = []  # at the first liquidation, and then kept
+    complaints: set[str] = set()
+
+    def roll_up(connection: Connection) -> None:
+        """One day at a time: rows that are new do not wait long. A failure only costs speed."""
+        try:
+            rollups.refresh(connection, now=datetime.now(UTC), most=1)
+        except psycopg.Error as error:
+            text = str(error).strip().partition("\n")[0]
+            if text not in complaints:
+                say(f"{chain}: days are not added up: {text}")
+            complaints.add(text)
 
     with ExitStack() as stack:
 
@@ -333,10 +375,16 @@ def _valuing(chosen: Chosen, chain: str, conninfo: str, budget: Budget) -> Itera
                 opened.append(stack.enter_context(source_of(chosen.settings, chain, budget)))
             with connect(conninfo) as connection:
                 try:
-                    prices.fill(connection, opened[0], chosen.decoder, venues, since=since)
+                    prices.fill(connection, opened[0], decoder, venues, since=since)
                 finally:  # what has a price, as from a file, does not wait for what has none yet
-                    values.value(
-                        connection, terms=terms_of(chosen.decoder), venues=venues, since=since
-                    )
+                    values.value(connection, terms=terms, venues=venues, since=since)
+                roll_up(connection)
 
-        yield stack.enter_context(closing(Valuer(chain, value, say)))
+        def value_stored(since: datetime) -> None:
+            with connect(conninfo) as connection:
+                values.hurry(connection, LAST_SECONDS)
+                prices.from_events(connection, decoder, chain, venues, since=since)
+                values.value(connection, terms=terms, venues=venues, since=since)
+
+        with closing(Valuer(chain, value, value_stored, say)) as valuer:
+            yield valuer

@@ -108,7 +108,7 @@ def _verify(connection: Connection) -> None:
     if not found:
         out.print("no total is saved yet: indexer total --save")
     for one in found:
-        what = "as it was" if not one.differences else f"was {usd(one.usd)}: now differ"
+        what = f"was {usd(one.usd)}; what differs:" if one.differences else "as it was"
         out.print(
             escape(
                 f"total {one.total_id}, {one.definition}, {one.said}: {usd(one.usd_now)}, {what}"

@@ -1,7 +1,7 @@
 """The verbs on prices and values: which venues, which endpoints; everything else is called."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -13,7 +13,7 @@ from indexer.chain.values import terms_of
 from indexer.cli import chains
 from indexer.cli.console import Duration, connected, fail, out, say
 from indexer.errors import SourceFault
-from indexer.store import price_files, values
+from indexer.store import price_files, rollups, values
 from indexer.store import prices as stored
 from indexer.store.database import Connection
 
@@ -24,7 +24,10 @@ UNMET_SHOWN = 5
 @click.command()
 @click.argument("venues", nargs=-1, metavar="[VENUE...]")
 @click.option("--again", is_flag=True, help="Ask once more for prices that were asked in vain.")
-@click.option("--offline", is_flag=True, help="Ask nobody: value with the prices that are stored.")
+@click.option(
+    "--offline", is_flag=True,
+    help="Ask nobody: value with the prices that are stored, or that stored events carry.",
+)  # fmt: skip
 @chains.budgeted
 def value(
     venues: tuple[str, ...],
@@ -50,9 +53,15 @@ def value(
         names = [name for of_chain in chosen.venues.values() for name in of_chain]
         if sync.VENUE in venues or not venues:
             names.append(sync.VENUE)
-        budget = chains.Budget(per_second, per_day)
-        faults = [] if offline else _fill(connection, chosen, budget, again, is_all=not venues)
+        faults: list[str] = []
+        if offline:
+            for chain, of_chain in chosen.venues.items():
+                chains.price_offline(connection, chain, chosen.decoder, of_chain, again=again)
+        else:
+            budget = chains.Budget(per_second, per_day)
+            faults = _fill(connection, chosen, budget, again, is_all=not venues)
         values.value(connection, terms=terms_of(chosen.decoder), venues=names)
+        rollups.refresh(connection, now=datetime.now(UTC))
         _show(stored.summary(connection, names))
     if faults:
         fail("; ".join(faults))

@@ -152,11 +152,12 @@ class Counted(msgspec.Struct, frozen=True):
 
 
 class Sensitivity(msgspec.Struct, frozen=True):
-    """Both totals with one dimension at one value: (episode gap, 60s), (zone, Asia/Shanghai)."""
+    """Both totals with one dimension at one value: (episode gap, 60s), (zone, Asia/Shanghai). None
+    where a definition or a window cannot have this value."""
 
     dimension: str
     value: str
-    a: Counted
+    a: Counted | None
     b: Counted | None
 
 

@@ -36,6 +36,7 @@ def _head(report: WhaleReport) -> Iterator[str]:
     yield f"{words.counts(total)} · {count_of(total.accounts, 'account')}."
     yield f"\n- Window {words.window(report)}"
     yield f"- As of {plain(words.as_of(report))}"
+    yield f"- Definition {plain(words.definition(report))}"
     yield f"- **{words.verdict(report).capitalize()}**: {plain(words.coverage(report))}"
     for lack in report.coverage.lacks:
         yield f"  - {plain(lack)}"
@@ -140,8 +141,9 @@ def _whale(whale: Whale) -> Iterator[str]:
 
 def _foot(report: WhaleReport) -> Iterator[str]:
     yield "\n## What is counted\n"
-    for said in report.definition:
+    for said in report.terms:
         yield f"- {plain(said)}"
+    yield f"\n## Methodology\n\n{plain(report.methodology.en)}\n\n{plain(report.methodology.zh)}"
     yield "\n## The same numbers again\n"
     yield f"```sh\n{report.reproduction.command}\n```\n"
     yield f"```sql\n{report.reproduction.sql}\n```\n"

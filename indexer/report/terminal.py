@@ -46,6 +46,7 @@ def _head(report: WhaleReport, console: Console) -> None:
     console.print(Text(f"Whale report · {venues}", "bold"))
     say(console, f"Window {words.window(report)}")
     say(console, f"As of {words.as_of(report)}", "dim")
+    say(console, f"Definition {words.definition(report)}", "dim")
     is_complete = report.coverage.is_complete
     mark = Text(words.verdict(report).capitalize(), "bold green" if is_complete else "bold yellow")
     console.print(mark.append(f": {words.coverage(report)}", "not bold default"))
@@ -94,7 +95,7 @@ def _cells(line: Line, is_wide: bool) -> list[str]:
 def _chart(report: WhaleReport, console: Console) -> None:
     """One line of blocks: money of users in each bucket of time."""
     drawing = draw(report.chart)
-    if not drawing.columns or not console.encoding.lower().startswith("utf"):
+    if not drawing.columns or not _is_unicode(console):
         return
     chart = report.chart
     width = min(-(-(chart.chart_to - chart.chart_from) // chart.bucket) + 1, console.width)
@@ -191,14 +192,23 @@ def _whale(whale: Whale, console: Console) -> None:
 def _foot(report: WhaleReport, console: Console) -> None:
     console.print()
     console.print(Text("What is counted", "bold"))
-    for sentence in report.definition:
+    for sentence in report.terms:
         say(console, sentence)
+    console.print()
+    console.print(Text("Methodology", "bold"))
+    say(console, report.methodology.en)
+    if _is_unicode(console):
+        say(console, report.methodology.zh)
     console.print()
     console.print(Text("The same numbers again", "bold"))
     say(console, report.reproduction.command, "cyan", soft_wrap=True)
     say(console, report.reproduction.sql, "cyan", soft_wrap=True)
     for made in report.reproduction.decoders:
         say(console, f"decoder of {clean(made.venue)}: {words.versions(made)}", "dim")
+
+
+def _is_unicode(console: Console) -> bool:
+    return console.encoding.lower().startswith("utf")
 
 
 def say(console: Console, line: str, style: str = "", *, soft_wrap: bool = False) -> None:

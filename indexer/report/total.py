@@ -1,7 +1,7 @@
 """How a total looks on the terminal, in Markdown and in JSON. Its methodology stands under it."""
 
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from typing import Literal
 
 import msgspec
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from indexer.methodology.prose import paragraph
+from indexer.model import EXACT
 from indexer.report.markdown import plain, table_header, table_row
 from indexer.report.terminal import plain_table
 from indexer.report.text import (
@@ -17,7 +18,6 @@ from indexer.report.text import (
     count_of,
     exact,
     moment,
-    percent,
     printable,
     short,
     usd,
@@ -133,14 +133,17 @@ def _coverage(total: Total) -> Iterable[str]:
     if not total.scopes:
         yield "coverage: nothing in scope was ever read"
     elif total.is_complete:
-        yield "coverage: complete: every block of the window was read, of each venue in scope"
+        yield (
+            "coverage: complete: every block of the window was read, of each venue in scope that"
+            " was ever read"
+        )
     for scope in total.scopes:
         if not (total.is_complete and len(total.scopes) > NAMES_SHOWN):
             yield _scope(scope)
 
 
 def _scope(scope: Scope) -> str:
-    parts = [f"{percent(scope.share, Decimal(1))} of the window read"]
+    parts = [f"{_share(scope.share)} of the window read"]
     if scope.verifications:
         parts.append(f"known by {', '.join(scope.verifications)}")
     if scope.undecoded:
@@ -151,7 +154,12 @@ def _scope(scope: Scope) -> str:
         shown = "; ".join(_missing(one) for one in scope.missing[:MISSING_SHOWN])
         more = len(scope.missing) - MISSING_SHOWN
         parts.append(f"missing {shown}" + (f"; and {more:,} more" if more > 0 else ""))
-    return f"coverage of {scope.venue}: {', '.join(parts)}"
+    return f"coverage of {scope.name}: {', '.join(parts)}"
+
+
+def _share(share: Decimal) -> str:
+    """Cut, never rounded up to what was not read."""
+    return f"{EXACT.multiply(share, Decimal(100)).quantize(Decimal('0.01'), ROUND_FLOOR)} %"
 
 
 def _missing(one: Missing) -> str:

@@ -16,6 +16,8 @@ import msgspec
 from psycopg.rows import dict_row
 
 from indexer.errors import ConfigError
+from indexer.methodology.definition import presets
+from indexer.methodology.prose import paragraph
 from indexer.report.text import count_of, duration, moment
 from indexer.store.database import Connection
 
@@ -23,6 +25,10 @@ from indexer.store.database import Connection
 PAR_TOKENS = ("USDC", "USDT0", "USDH", "USDE")
 # https://hyperliquid.gitbook.io/hyperliquid-docs/trading/liquidations: pause after a partial one
 COOLDOWN = timedelta(seconds=30)
+# What the headline means; a test holds it to `liq.total` of this definition.
+DEFINITION = "whale_report/v1"
+USUAL_WINDOW = timedelta(hours=24)  # of this definition, as is
+USUAL_GAP = timedelta(seconds=900)
 MOST_BARS = 120
 TICK = timedelta(microseconds=1)  # what timestamptz resolves
 
@@ -256,6 +262,17 @@ class Reproduction(msgspec.Struct, frozen=True):
     decoders: tuple[Decoders, ...]
 
 
+class Methodology(msgspec.Struct, frozen=True):
+    """What the total counts, as its definition says it in English and in Chinese. `departs` names
+    what of it this report has otherwise."""
+
+    id: str
+    hash: str
+    en: str
+    zh: str
+    departs: tuple[Literal["window", "gap"], ...]
+
+
 class WhaleReport(msgspec.Struct, frozen=True):
     """The report. `window_from` is inside the window, `window_to` is not.
 
@@ -272,7 +289,8 @@ class WhaleReport(msgspec.Struct, frozen=True):
     as_of: tuple[Reach, ...]
     read_at: datetime
     coverage: Coverage
-    definition: tuple[str, ...]
+    methodology: Methodology
+    terms: tuple[str, ...]
     total: Line
     methods: tuple[Line, ...]
     apart: tuple[Line, ...]
@@ -295,7 +313,7 @@ def collect(
     *,
     since: timedelta,
     until: datetime | None = None,
-    gap: timedelta = timedelta(seconds=900),
+    gap: timedelta = USUAL_GAP,
     top: int = 20,
 ) -> WhaleReport:
     """Read the report of the window [until - since, until) from one snapshot of the database.
@@ -377,7 +395,8 @@ class _Reader:
             as_of=self._as_of,
             read_at=source["read_at"],
             coverage=self._coverage,
-            definition=define(self._gap),
+            methodology=methodology(self._window[1] - self._window[0], self._gap),
+            terms=terms(self._gap),
             total=_total(lines, "user"),
             methods=_methods(lines, "user"),
             apart=(_total(lines, "protocol_vault"), *_borrow(lines)),
@@ -542,15 +561,36 @@ def _unprovable(covered: tuple[Covered, ...]) -> Iterator[str]:
 # -- words
 
 
-def define(gap: timedelta) -> tuple[str, ...]:
-    """What the numbers mean, made of the parameters that they were made with."""
+def methodology(window: timedelta, gap: timedelta) -> Methodology:
+    """The paragraphs of the definition, and what this report has otherwise at their end."""
+    definition = presets()[DEFINITION]
+    en, zh = paragraph(definition, "en"), paragraph(definition, "zh")
+    departs: list[Literal["window", "gap"]] = []
+    if window != USUAL_WINDOW:
+        departs.append("window")
+        en += f" Here the window is {duration(window)}."
+        zh += f"本报告的统计窗口为 {_in_chinese(window)}。"
+    if gap != USUAL_GAP:
+        departs.append("gap")
+        en += f" Here an episode ends after {duration(gap)} without an action."
+        zh += f"本报告中，连续 {_in_chinese(gap)}没有清算动作，一次清算过程即告结束。"
+    return Methodology(definition.id, definition.hash, en, zh, tuple(departs))
+
+
+def _in_chinese(span: timedelta) -> str:
+    said = duration(span)
+    units = {"s": "秒", "m": "分钟", "h": "小时", "d": "天"}
+    return f"{said[:-1]} {units[said[-1]]}"
+
+
+def terms(gap: timedelta) -> tuple[str, ...]:
+    """What words and lines of this report mean that the definition leaves open, made of the
+    parameters that it was made with."""
     tokens = ", ".join(PAR_TOKENS[:-1]) + f" and {PAR_TOKENS[-1]}"
     return (
-        "One row for each forced trade: the liquidated account's leg, size times execution price;"
-        f" {tokens} count as one dollar, rows in any other token have no dollar value.",
-        "Totals are of users: methods market, backstop and adl_of_user. Protocol vaults as"
-        " liquidated party, and borrow liquidations, stand on lines of their own and are in no"
-        " total.",
+        f"Dollar tokens are {tokens}; rows in any other token have no dollar value.",
+        "Protocol vaults as liquidated party, and borrow liquidations, stand on lines of their own"
+        " and are in no total.",
         "Fill: one trade. Order: one order of an account in one market. Action: what one hash did"
         " to an account. Episode: what was liquidated of an account on one dex with no pause"
         f" longer than {duration(gap)}.",

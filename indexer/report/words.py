@@ -55,6 +55,13 @@ def as_of(report: WhaleReport) -> str:
     return f"{blocks}; database read {moment(report.read_at)}"
 
 
+def definition(report: WhaleReport) -> str:
+    """Which definition the total is of, and whether this is just it."""
+    said = report.methodology
+    departs = f", but for its {' and '.join(said.departs)}" if said.departs else ""
+    return f"{said.id}, hash {said.hash}{departs}"
+
+
 def verdict(report: WhaleReport) -> str:
     return "complete" if report.coverage.is_complete else "not complete"
 

@@ -193,7 +193,8 @@ _LOSS = sql.SQL(
 # A part of an absorption has no debt of its own, and few liquidations leave bad debt: there is
 # nothing that could have a value, and no record of it.
 _OF_LOAN = sql.SQL(
-    "{p}.usd, CASE WHEN {p}.usd IS NULL AND {is_absent} THEN 'absent' ELSE {p}.price_source END, {p}.trust"
+    "{p}.usd, CASE WHEN {p}.usd IS NULL AND {is_absent} THEN 'absent' ELSE {p}.price_source END,"
+    " {p}.trust"
 )
 _IS_PART = "log.key <> l.event_key"
 _IS_ABSENT = {

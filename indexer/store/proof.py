@@ -87,12 +87,13 @@ def coverings(
     low: datetime,
     high: datetime,
     first_blocks: Mapping[str, int],
+    facts: str = FACTS,
 ) -> list[Covering]:
-    """How much of a window was read of each venue, in their order.
+    """How much of a window was read of each venue, in their order, for these facts.
 
     A window is covered to its end where a block at or after `high` was read, and from its begin
     where one at or before `low` was, or the venue's first block, before which there is nothing."""
-    found: Iterable[Any] = connection.execute(_RUNS, {"venues": list(venues), "facts": FACTS})
+    found: Iterable[Any] = connection.execute(_RUNS, {"venues": list(venues), "facts": facts})
     runs = {
         venue: [Run(row[1], row[2], row[3], row[4], tuple(row[5])) for row in of_venue]
         for venue, of_venue in groupby(found, itemgetter(0))

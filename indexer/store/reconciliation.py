@@ -93,7 +93,9 @@ def reconcile_outside(
     with totals.snapshot(connection):
         work = _Work(connection, first_blocks, datetime.now(UTC))
         near = work.near(outside.usd, a.window)
-        name = meant or near[0].definition_id
+        # what only simulates a lossy feed is not what somebody publishes
+        of_records = [one.definition_id for one in near if one.fidelity != "simulated"]
+        name = meant or of_records[0]
         if name not in presets():
             raise ConfigError(f"{name!r} is no preset: indexer definitions")
         b = Asked(presets()[name], a.window)
@@ -445,9 +447,8 @@ class Hybrids:
             "methods": [tests["methods"]],
             "party": [tests["party"], tests["itself"], tests["labels"]],
             "leg": [tests["leg"]],
-            "valuation": [tests["valuation"]],
-            "valuation": [by_valuation["trust"]],
-            "price": [by_price["trust"]],
+            "valuation": [by_valuation["valuation"], by_valuation["trust"]],
+            "price": [by_price["valuation"], by_price["trust"]],
         }
         cases = sql.SQL(" ").join(
             sql.SQL("WHEN ({}) IS NOT TRUE THEN {}").format(

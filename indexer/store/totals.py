@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from indexer.errors import ConfigError
 from indexer.methodology.definition import Definition, Instrument
 from indexer.methodology.windows import Window
-from indexer.model import EXACT
+from indexer.model import EXACT, Facts
 from indexer.store import counting
 from indexer.store.database import Connection
 from indexer.store.proof import coverings
@@ -59,9 +59,11 @@ class Missing(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Scope(msgspec.Struct, frozen=True):
     """What was read of a venue that a total speaks of: how much of the window, how far in all, and
-    what in the window waits to be decoded. `share` is from 0 to 1."""
+    what in the window waits to be decoded. `facts` are those that coverage is of, `share` is from 0
+    to 1."""
 
     venue: str
+    facts: Facts
     share: Decimal
     missing: tuple[Missing, ...]
     verifications: tuple[str, ...]
@@ -73,6 +75,11 @@ class Scope(msgspec.Struct, frozen=True):
     def is_whole(self) -> bool:
         """Whether every block of the window was read, and all that was found is decoded."""
         return not self.missing and self.undecoded == 0
+
+    @property
+    def name(self) -> str:
+        """The venue, and what of it where that is not what all totals but one are made of."""
+        return self.venue if self.facts == "liquidations" else f"{self.venue} {self.facts}"
 
 
 class Total(msgspec.Struct, frozen=True):
@@ -150,8 +157,10 @@ def within(
 
 
 def with_labels(definition: Definition, as_of: datetime) -> Definition:
-    """What we know now is what we will have known at this moment, whenever it is asked again."""
-    if not (definition.labels.only or definition.labels.without):
+    """What we know now is what we will have known at this moment, whenever it is asked again. A
+    definition that says itself as of when stays."""
+    asked = definition.labels
+    if asked.as_of is not None or not (asked.only or asked.without):
         return definition
     labels = msgspec.structs.replace(definition.labels, as_of=as_of.isoformat())
     return msgspec.structs.replace(definition, labels=labels)
@@ -200,38 +209,56 @@ def bounds_of(connection: Connection, window: Window) -> list[Any]:
 
 def scopes(
     connection: Connection,
-    definitions: Iterable[Definition],
+    definitions: Sequence[Definition],
     window: Window,
     first_blocks: Mapping[str, int],
 ) -> tuple[Scope, ...]:
     """What was read of a window, of each venue that any of the definitions speaks of."""
+    of_facts: dict[Facts, list[Definition]] = {}
+    for definition in definitions:
+        is_ledger = "ledger_update" in definition.methods
+        of_facts.setdefault("ledger_liquidations" if is_ledger else "liquidations", []).append(
+            definition
+        )
+    return tuple(
+        scope
+        for facts, chosen in of_facts.items()
+        for scope in _scopes(connection, facts, chosen, window, first_blocks)
+    )
+
+
+def _scopes(
+    connection: Connection,
+    facts: Facts,
+    definitions: Iterable[Definition],
+    window: Window,
+    first_blocks: Mapping[str, int],
+) -> Iterator[Scope]:
     rows: Iterable[Any] = connection.execute(
-        _READ, {"low": window.low, "high": window.high, "block_from": window.block_from,
-                "block_to": window.block_to}
+        _READ, {"facts": facts, "low": window.low, "high": window.high,
+                "block_from": window.block_from, "block_to": window.block_to}
     )  # fmt: skip
     read = {row[0]: row for row in rows}
     venues = sorted({venue for one in definitions for venue in _in_scope(one, read)})
     shares = (
-        _shares_of_times(connection, venues, window.low, window.high, first_blocks)
+        _shares_of_times(connection, facts, venues, window.low, window.high, first_blocks)
         if window.low is not None and window.high is not None
-        else _shares_of_blocks(connection, venues, window)
+        else _shares_of_blocks(connection, facts, venues, window)
     )
-    return tuple(
-        Scope(venue, share, missing, verifications, *read.get(venue, _UNREAD)[1:])
-        for venue, (share, missing, verifications) in zip(venues, shares, strict=True)
-    )
+    for venue, share in zip(venues, shares, strict=True):
+        yield Scope(venue, facts, *share, *read.get(venue, _UNREAD)[1:])
 
 
 _UNREAD = (None, 0, None, None)
 _READ = """
     SELECT venue, coalesce(waiting.events, 0), reach.block, reach.at
     FROM (
-        SELECT venue FROM ledger.coverage WHERE facts = 'liquidations'
+        SELECT venue FROM ledger.coverage WHERE facts = %(facts)s
         UNION SELECT unnest(ledger.venues_with_rows())
     ) venues
     LEFT JOIN (
         SELECT venue, max(upper(blocks)) - 1 AS block, max(upper(times)) AS at
-        FROM ledger.coverage WHERE facts = 'liquidations' GROUP BY venue
+        FROM ledger.coverage WHERE facts = %(facts)s GROUP BY venue
     ) reach USING (venue)
     LEFT JOIN (
         SELECT venue, count(*) AS events FROM ledger.undecoded
@@ -255,8 +282,8 @@ def _in_scope(definition: Definition, venues: Iterable[str]) -> list[str]:
         and (not d.venues or {venue, venue.partition(".")[0]} & set(d.venues))
         and (not d.chains or (venue.partition(".")[2] or venue) in d.chains)
     ]  # fmt: skip
-    named = {name for venue in found for name in (venue, venue.partition(".")[0])}
-    return [*found, *(name for name in d.venues if name not in named)]
+    read = {name for venue in found for name in (venue, *venue.split("."))}
+    return [*found, *(name for name in (*d.venues, *d.chains) if name not in read)]
 
 
 def _instrument(venue: str) -> Instrument:
@@ -270,6 +297,7 @@ _Share = tuple[Decimal, tuple[Missing, ...], tuple[str, ...]]
 
 def _shares_of_times(
     connection: Connection,
+    facts: Facts,
     venues: Sequence[str],
     low: datetime,
     high: datetime,
@@ -282,15 +310,16 @@ def _shares_of_times(
                   for hole in one.holes),
             tuple(sorted({said for run in one.runs for said in run.verifications})),
         )
-        for one in coverings(connection, venues, low, high, first_blocks)
+        for one in coverings(connection, venues, low, high, first_blocks, facts)
     ]  # fmt: skip
 
 
 def _shares_of_blocks(
-    connection: Connection, venues: Sequence[str], window: Window
+    connection: Connection, facts: Facts, venues: Sequence[str], window: Window
 ) -> list[_Share]:
-    rows: Iterable[Any] = connection.execute(_OF_BLOCKS, (venues, window.block_from,
-                                                          window.block_to))  # fmt: skip
+    rows: Iterable[Any] = connection.execute(
+        _OF_BLOCKS, (venues, window.block_from, window.block_to, facts)
+    )
     return [
         (share, tuple(Missing(None, None, hole.lower, hole.upper) for hole in holes), tuple(said))
         for share, holes, said in rows
@@ -307,7 +336,7 @@ _OF_BLOCKS = """
         SELECT int8multirange(asked) - coalesce(range_agg(c.blocks), '{}') AS missing,
                coalesce(array_agg(DISTINCT c.verification), '{}') AS said
         FROM ledger.coverage c
-        WHERE c.venue = venues.venue AND c.facts = 'liquidations' AND c.blocks && asked
+        WHERE c.venue = venues.venue AND c.facts = %s AND c.blocks && asked
     ) read
     ORDER BY place
 """
@@ -417,9 +446,10 @@ def _differences(row: Any, now: Total) -> Iterator[str]:
     after = {(line["section"], line.get("name")): line for line in _data(now.lines)}
     for place in sorted(before.keys() | after.keys(), key=str):
         if before.get(place) != after.get(place):
-            yield " ".join(str(word) for word in place if word is not None)
+            section, name = place
+            yield section if section == "total" else f"{section} {name or 'unknown'}"
     if price_set != now.price_set:
-        yield f"the values: {price_set} were {now.price_set}"
+        yield f"price set {now.price_set}, was {price_set}"
     if [*map(_of_window, coverage)] != [*map(_of_window, _data(now.scopes))]:
         yield "what was read of the window"
 

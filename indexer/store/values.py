@@ -79,13 +79,24 @@ def _value(connection: Connection, kind: _Kind, scope: Scope, terms: Terms) -> C
     for table in staged.TABLES:
         counts += staged.settle(connection, table, scope)
     if counts["written"] or counts["removed"]:
-        connection.execute("SELECT ledger.forget_days(%(low)s, %(high)s)", scope)
-        connection.execute(
-            "INSERT INTO ledger.changed_times"
-            " VALUES (%(venue)s, tstzrange(%(low)s::timestamptz, %(high)s::timestamptz))",
-            scope,
-        )
+        connection.execute(_CHANGED.format(table=sql.Identifier("ledger", kind.table)), scope)
     return counts
+
+
+# Sums of these days do not hold any more, and rules have to look at these accounts again.
+_CHANGED = sql.SQL(
+    """
+    WITH times AS (
+        SELECT min(block_at) AS low, max(block_at) AS high FROM {table} l
+        WHERE l.venue = %(venue)s
+          AND l.block_at >= %(low)s::timestamptz AND l.block_at < %(high)s::timestamptz
+    ), noted AS (
+        INSERT INTO ledger.changed_times
+        SELECT %(venue)s, tstzrange(low, high, '[]') FROM times WHERE low IS NOT NULL
+    )
+    SELECT ledger.forget_days(low, high) FROM times
+    """
+)
 
 
 def _venues(

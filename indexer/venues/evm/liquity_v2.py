@@ -27,6 +27,7 @@ from indexer.evm_model import (
     LendingLiquidation,
     Lookup,
     MissingFact,
+    Par,
     PriceMap,
     ProtocolSpec,
     Sibling,
@@ -196,14 +197,16 @@ SPEC = ProtocolSpec(
         # liquity/bold:contracts/src/Interfaces/ITroveManager.sol
         TROVE_NFT.fact: getter("troveNFT()"),
     },
-    # no oracle: the event has the price, and of its own coin the protocol has none. No bonus: the
-    # stability pool, or all other troves, take over both sides.
+    # no oracle: the event has the price, and of its own coin the protocol asks for none. No bonus:
+    # the stability pool, or all other troves, take over both sides.
+    par=Par(COIN.fact, 18, "liquity/bold:contracts/src/Dependencies/LiquityMath.sol, _computeCR"),
     methodology=(
         "A row for each trove `_troveId` with `_operation` 5 before the event: debt"
         " `_debtChangeFromOperation` in the protocol's coin, collateral"
         " `_collChangeFromOperation` less `_collSurplus`, which its owner may claim back and which"
         " is only known of the whole call: with several troves and a surplus their collateral is"
         " unknown. The owner is `from` of the burnt `tokenId`, the liquidator `to` of the payment"
-        " after the event. Redemptions, `_operation` 6, are dropped. Collateral is worth `_price`."
+        " after the event. Redemptions, `_operation` 6, are dropped. Collateral is worth `_price`,"
+        " debt one dollar a coin, as the protocol itself reckons."
     ),
 )
