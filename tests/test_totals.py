@@ -925,6 +925,14 @@ def test_a_window_of_blocks_is_half_open_too(world: Connection) -> None:
     assert second == {"l4"}
 
 
+def test_a_price_set_takes_dates_as_the_other_functions_do(world: Connection) -> None:
+    world.execute("SET TIME ZONE 'Asia/Tokyo'")
+    query = "SELECT liq.price_set('strict/v1', {0}, {1}) = liq.price_set('strict/v1', {2}, {3})"
+    utc = ("'2025-10-10T00:00:00Z'::timestamptz", "'2025-10-11T00:00:00Z'::timestamptz")
+
+    assert asked(world, query.format("'2025-10-10'", "'2025-10-11'", *utc)) == [(True,)]
+
+
 # -- random rows under random definitions
 
 

@@ -360,6 +360,11 @@ BEGIN
         USING low, high, ledger.venues_with_rows(), block_from, block_to;
     RETURN found;
 END $$;
+
+CREATE FUNCTION liq.price_set(definition text, low text, high text) RETURNS text
+LANGUAGE sql STABLE
+RETURN liq.price_set(
+    definition, ledger.moment_of(definition, low), ledger.moment_of(definition, high));
 """
 
 COLUMNS = {
@@ -651,6 +656,7 @@ FUNCTION_COMMENTS = {
     "liq.total(text, text, text)": "A total; dates are of the definition''s zone.",
     "liq.price_set(text, timestamptz, timestamptz, bigint, bigint)": "Number and digest of the"
     " values in a total: who has the same has the same values.",
+    "liq.price_set(text, text, text)": "A price set; dates are of the definition''s zone.",
     "liq.largest_accounts(text, timestamptz, timestamptz, int)": "The accounts with the largest"
     " sums under a definition. Whole UTC days come from stored sums where there are.",
     "liq.largest_accounts(text, text, text, int)": "The largest accounts; dates are of the"
