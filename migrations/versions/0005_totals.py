@@ -91,7 +91,7 @@ RETURN 'WITH lines AS MATERIALIZED (
 ), money AS (
     SELECT instrument, venue, asset, method, side, price_source, sum(usd) AS usd,
            count(*) AS records, count(*) - count(usd) AS unvalued,
-           count(*) FILTER (WHERE fill IS NULL) AS lone_fills
+           count(*) - count(fill) AS lone_fills
     FROM counted GROUP BY 1, 2, 3, 4, 5, 6
 ), splits AS (
     SELECT CASE grouping(instrument, venue, asset, method, side, price_source)
@@ -123,27 +123,52 @@ RETURN 'WITH lines AS MATERIALIZED (
     SELECT venue, unit, action, min(block_at) AS first_at, max(block_at) AS last_at,
            sum(usd) AS usd
     FROM counted GROUP BY 1, 2, 3
-), begun AS MATERIALIZED (
-    SELECT venue, dex, unit, block_at, usd,
-           block_at - lag(block_at) OVER of_episode > $6 AS begins_episode,
-           block_at - lag(block_at) OVER of_position <= $6
-               AND NOT lag(is_flat) OVER of_position AS is_same_position
-    FROM counted
-    WINDOW of_position AS (
-               PARTITION BY unit, venue, dex, market, side ORDER BY block_at, is_flat),
-           of_episode AS (PARTITION BY unit, venue, dex ORDER BY block_at)
+), held AS (
+    SELECT venue, dex, unit, market, side, min(block_at) AS first_at, max(block_at) AS last_at,
+           sum(usd) AS usd, count(*) FILTER (WHERE is_flat) AS flats,
+           max(block_at) FILTER (WHERE is_flat) AS flat_at
+    FROM counted GROUP BY 1, 2, 3, 4, 5
+), stays AS (
+    SELECT venue, dex, unit, min(first_at) AS first_at, max(last_at) AS last_at, sum(usd) AS usd
+    FROM held GROUP BY 1, 2, 3
 ), episodes AS (
-    SELECT venue, dex, unit, min(block_at) AS first_at, max(block_at) AS last_at, sum(usd) AS usd
+    -- What lasted no longer than the gap has none in it: the rest alone is put in order.
+    SELECT venue, dex, unit, first_at, last_at, usd FROM stays WHERE last_at - first_at <= $6
+    UNION ALL
+    SELECT venue, dex, unit, min(block_at), max(block_at), sum(usd)
     FROM (
         SELECT begun.*, count(*) FILTER (WHERE begins_episode) OVER (
             PARTITION BY unit, venue, dex ORDER BY block_at ROWS UNBOUNDED PRECEDING
         ) AS episode
-        FROM begun
+        FROM (
+            SELECT venue, dex, unit, block_at, c.usd,
+                   block_at - lag(block_at) OVER of_episode > $6 AS begins_episode
+            FROM counted c JOIN stays USING (venue, dex, unit)
+            WHERE last_at - first_at > $6
+            WINDOW of_episode AS (PARTITION BY unit, venue, dex ORDER BY block_at)
+        ) begun
     ) placed
     GROUP BY venue, dex, unit, episode
+), positions AS (
+    -- So with positions, where it was flat at most at the end.
+    SELECT venue, count(*) AS units FROM held
+    WHERE last_at - first_at <= $6 AND (flats = 0 OR flats = 1 AND flat_at = last_at)
+    GROUP BY venue
+    UNION ALL
+    SELECT venue, count(*) FILTER (WHERE is_same IS NOT TRUE)
+    FROM (
+        SELECT venue, block_at - lag(block_at) OVER of_position <= $6
+                          AND NOT lag(is_flat) OVER of_position AS is_same
+        FROM counted c JOIN held USING (venue, dex, unit, market)
+        WHERE held.side IS NOT DISTINCT FROM c.side
+          AND NOT (last_at - first_at <= $6 AND (flats = 0 OR flats = 1 AND flat_at = last_at))
+        WINDOW of_position AS (
+            PARTITION BY unit, venue, dex, market, c.side ORDER BY block_at, is_flat)
+    ) placed
+    GROUP BY venue
 ), accounts AS (
-    SELECT venue, unit, min(block_at) AS first_at, max(block_at) AS last_at, sum(usd) AS usd
-    FROM counted GROUP BY venue, unit
+    SELECT venue, unit, min(first_at) AS first_at, max(last_at) AS last_at, sum(usd) AS usd
+    FROM stays GROUP BY venue, unit
 ), kinds AS (
     SELECT DISTINCT venue, instrument FROM money
 ), levels AS (
@@ -151,8 +176,7 @@ RETURN 'WITH lines AS MATERIALIZED (
     UNION ALL SELECT venue, 'fill', count(*) FROM fills GROUP BY venue
     UNION ALL SELECT venue, 'order', count(*) FROM orders GROUP BY venue
     UNION ALL SELECT venue, 'action', count(*) FROM actions GROUP BY venue
-    UNION ALL SELECT venue, 'position', count(*) FILTER (WHERE is_same_position IS NOT TRUE)
-              FROM begun GROUP BY venue
+    UNION ALL SELECT venue, 'position', units FROM positions
     UNION ALL SELECT venue, 'episode', count(*) FROM episodes GROUP BY venue
 ), counts AS (
     SELECT CASE grouping(instrument, venue) WHEN 3 THEN 'total' WHEN 1 THEN 'instrument'
@@ -179,8 +203,9 @@ RETURN 'WITH lines AS MATERIALIZED (
     (SELECT 'fill' AS level, venue, unit,
             venue || '/' || event_key || '/' || coalesce(other, unit) AS key,
             block_at AS first_at, block_at AS last_at, usd
-     FROM counted WHERE fill IS NULL AND usd IS NOT NULL
-     ORDER BY usd DESC, venue, event_key, unit LIMIT 1)
+     FROM counted
+     WHERE fill IS NULL AND usd = (SELECT max(usd) FROM counted WHERE fill IS NULL)
+     ORDER BY venue, event_key, unit LIMIT 1)
     UNION ALL
     (SELECT 'fill', venue, unit, venue || '/' || event_key || '/' || coalesce(other, unit),
             first_at, last_at, usd
