@@ -158,11 +158,7 @@ _LENDING = sql.SQL(
         ON (debt.chain, debt.address) = (ledger.chain_of(l.venue), of.debt)
     LEFT JOIN ledger.asset_kin collateral
         ON (collateral.chain, collateral.address) = (ledger.chain_of(l.venue), of.collateral)
-    LEFT JOIN ledger.asset debt_token
-        ON (debt_token.chain, debt_token.address) = (ledger.chain_of(l.venue), of.debt)
-    LEFT JOIN ledger.asset collateral_token
-        ON (collateral_token.chain, collateral_token.address)
-         = (ledger.chain_of(l.venue), of.collateral)
+    {tokens}
     CROSS JOIN LATERAL (
         SELECT CASE WHEN of.debt IS NULL OR of.collateral IS NULL THEN NULL
                     WHEN debt.family = 'USD' AND collateral.family IS DISTINCT FROM 'USD'
@@ -179,6 +175,16 @@ _LENDING = sql.SQL(
                CASE WHEN taken.side = 'short' THEN debt.relation ELSE collateral.relation END
     ) bet (side, asset, relation)
     WHERE {in_window}
+    """
+)
+# Only a count of tokens at par wants to know how many decimals they have.
+_DECIMALS = sql.SQL(
+    """
+    LEFT JOIN ledger.asset debt_token
+        ON (debt_token.chain, debt_token.address) = (ledger.chain_of(l.venue), of.debt)
+    LEFT JOIN ledger.asset collateral_token
+        ON (collateral_token.chain, collateral_token.address)
+         = (ledger.chain_of(l.venue), of.collateral)
     """
 )
 # What the account lost beyond its debt, where each leg that there is has a value.
@@ -221,6 +227,7 @@ def _lending_legs(values: Sequence[Definition]) -> Sql:
     return _LENDING.format(
         worth=_columns([_lending_worth(number, value) for number, value in enumerate(values)]),
         prices=_joined([_lending_prices(value) for value in values]),
+        tokens=_DECIMALS if any(value.stablecoins == "par" for value in values) else _NOTHING,
         in_window=_IN_WINDOW.format(of=sql.Identifier("l")),
     )
 

@@ -79,15 +79,16 @@ TOTAL = """
 CREATE FUNCTION ledger.total_query(query text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 'WITH lines AS MATERIALIZED (
-    SELECT line, instrument, venue COLLATE "C" AS venue, dex, unit COLLATE "C" AS unit,
-           market COLLATE "C" AS market, asset COLLATE "C" AS asset, side, method, price_source,
-           block_at, is_flat, event_key COLLATE "C" AS event_key, nullif(liquidated, unit) AS other,
-           fill COLLATE "C" AS fill, order_id COLLATE "C" AS order_id, action COLLATE "C" AS action,
-           usd
+    -- in the order in which they are asked for: what stands before a column is read with it
+    SELECT line = ''counted'' AS is_counted, venue COLLATE "C" AS venue, unit COLLATE "C" AS unit,
+           usd, block_at, dex, market COLLATE "C" AS market, side, is_flat,
+           action COLLATE "C" AS action, order_id COLLATE "C" AS order_id,
+           asset COLLATE "C" AS asset, fill COLLATE "C" AS fill, method, price_source, instrument,
+           event_key COLLATE "C" AS event_key, nullif(liquidated, unit) AS other, line
     FROM (' || query || ') line
 )' || $text$
 , counted AS (
-    SELECT * FROM lines WHERE line = 'counted'
+    SELECT * FROM lines WHERE is_counted
 ), money AS (
     SELECT instrument, venue, asset, method, side, price_source, sum(usd) AS usd,
            count(*) AS records, count(*) - count(usd) AS unvalued,
@@ -190,10 +191,12 @@ RETURN 'WITH lines AS MATERIALIZED (
     FROM levels JOIN kinds USING (venue)
     GROUP BY GROUPING SETS ((), (instrument), (venue))
 ), people AS (
-    SELECT 'total' AS section, NULL AS name, count(DISTINCT unit) AS accounts FROM accounts
+    SELECT 'total' AS section, NULL AS name, count(*) AS accounts
+    FROM (SELECT FROM accounts GROUP BY unit) units
     UNION ALL
-    SELECT 'instrument', instrument, count(DISTINCT unit)
-    FROM accounts JOIN kinds USING (venue) GROUP BY instrument
+    SELECT 'instrument', instrument, count(*)
+    FROM (SELECT instrument FROM accounts JOIN kinds USING (venue) GROUP BY instrument, unit) units
+    GROUP BY instrument
     UNION ALL
     SELECT 'venue', venue, count(*) FROM accounts GROUP BY venue
     UNION ALL
@@ -213,19 +216,23 @@ RETURN 'WITH lines AS MATERIALIZED (
     UNION ALL
     (SELECT 'order', venue, unit, venue || '/' || unit || '/' || market || '/' || order_id,
             first_at, last_at, usd
-     FROM orders WHERE usd IS NOT NULL ORDER BY usd DESC, venue, unit, market, order_id LIMIT 1)
+     FROM orders WHERE usd = (SELECT max(usd) FROM orders)
+     ORDER BY venue, unit, market, order_id LIMIT 1)
     UNION ALL
     (SELECT 'action', venue, unit, venue || '/' || unit || '/' || action, first_at, last_at, usd
-     FROM actions WHERE usd IS NOT NULL ORDER BY usd DESC, venue, unit, action LIMIT 1)
+     FROM actions WHERE usd = (SELECT max(usd) FROM actions)
+     ORDER BY venue, unit, action LIMIT 1)
     UNION ALL
     (SELECT 'episode', venue, unit,
             venue || '/' || unit || '/' || dex || '@'
                 || to_char(first_at AT TIME ZONE 'UTC', 'YYYYMMDD"T"HH24MISS.US'),
             first_at, last_at, usd
-     FROM episodes WHERE usd IS NOT NULL ORDER BY usd DESC, venue, unit, dex, first_at LIMIT 1)
+     FROM episodes WHERE usd = (SELECT max(usd) FROM episodes)
+     ORDER BY venue, unit, dex, first_at LIMIT 1)
     UNION ALL
     (SELECT 'account', venue, unit, venue || '/' || unit, first_at, last_at, usd
-     FROM accounts WHERE usd IS NOT NULL ORDER BY usd DESC, venue, unit LIMIT 1)
+     FROM accounts WHERE usd = (SELECT max(usd) FROM accounts)
+     ORDER BY venue, unit LIMIT 1)
 )
 SELECT splits.section, splits.name, usd, long_usd, short_usd, records,
        fills, orders, actions, positions, episodes, accounts, unvalued,
@@ -245,7 +252,7 @@ FROM (
            sum(usd) FILTER (WHERE side = 'short') AS short_usd, count(*) AS records,
            count(DISTINCT unit) AS accounts, count(*) - count(usd) AS unvalued,
            $7 OR min(instrument) = max(instrument) AS is_one_sum
-    FROM lines WHERE line <> 'counted' GROUP BY line
+    FROM lines WHERE NOT is_counted GROUP BY line
 ) beside
 UNION ALL
 (SELECT DISTINCT ON (level) 'largest', level, usd, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
