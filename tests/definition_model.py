@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, localcontext
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -526,7 +527,7 @@ def total(rows: Lines, d: Definition) -> list[tuple[Any, ...]]:
         counted = _counted(rows)
         found = [_split("total", None, counted, d)]
         for section in ("instrument", "venue", "asset", "method", "side"):
-            for name, part in _grouped(counted, lambda row: getattr(row, section)).items():  # noqa: B023
+            for name, part in _grouped(counted, attrgetter(section)).items():
                 found.append(_split(section, name, part, d))
         for name, part in _grouped(counted, lambda row: row.source).items():
             found.append(_split("price_source", name, part, d))

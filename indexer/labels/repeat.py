@@ -39,7 +39,7 @@ RULE = Rule(
         SELECT held.venue, held.account, 'whale' AS label, %(confidence)s AS confidence,
                jsonb_build_object(
                    'episodes', jsonb_agg(e.key ORDER BY e.first_at, e.key),
-                   'usd', trim_scale(sum(e.usd))::text
+                   'notional_usd', trim_scale(sum(e.usd))::text
                ) AS evidence,
                held.valid_during
         FROM held

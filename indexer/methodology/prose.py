@@ -227,10 +227,11 @@ PHRASES: dict[str, dict[str, Said]] = {
             "美元稳定币按市价计，没有市价则无价值数据",
         ),
         "market_or_par": Said(
-            "a dollar token counts at its market price, or, where none is stored, at one dollar as"
-            " the quote of a perpetual and as what a loan's own protocol takes for a dollar",
-            "美元稳定币按市价计，没有市价时，永续合约的计价币以及借贷协议自身视作 1 美元者"
-            "按 1 美元计",
+            "a dollar token counts at the price that these sources have, or, where none has one, at"
+            " one dollar as the quote of a perpetual and as what a loan's own protocol takes for a"
+            " dollar",
+            "美元稳定币按下列来源的价格计，都没有价格时，永续合约的计价币以及借贷协议自身视作"
+            " 1 美元者按 1 美元计",
         ),
     },
     "prices": {
