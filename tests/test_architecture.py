@@ -61,7 +61,8 @@ MAY_IMPORT = {
     "watch": {"errors", "evm_model", "decode", "inquiry", "positions", "sources", "store"},
     "studies": {"errors", "model", "venues"},
     "report": {"errors", "model", "methodology", "store"},
-    "cli": PURE | {"resources", "settings", "sources", "store", "sync", "report", "chain"}
+    "cli": PURE
+    | {"resources", "settings", "sources", "store", "sync", "report", "chain"}
     | {"watch"},
     "__main__": {"cli"},
 }
