@@ -2,24 +2,27 @@
 what became of positions that are not there any more."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+from indexer.cli.watch import until_stopped
 from indexer.errors import ConfigError, SourceFault
 from indexer.hyperliquid_format import utc_of_ms
 from indexer.positions import AccountState, Dex, Position
 from indexer.sources.hyperliquid_api import HyperliquidApi, Silent
 from indexer.store import positions
-from indexer.store.database import Connection
+from indexer.store.database import Connection, connect
 from tests.conftest import Command
 from tests.devchain.anvil import anvil
 from tests.devchain.packages import ALL, folder
@@ -670,23 +673,91 @@ def test_wrong_words_are_a_usage_error(quick_indexer: Command, words: tuple[str,
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_watch_goes_on_until_it_is_stopped(
-    served: Exchange, conninfo: str, connection: Connection, tmp_path: Path, stop: int
+    served: Exchange, conninfo: str, tmp_path: Path, stop: int
 ) -> None:
+    stdout = watch_and_stop(conninfo, tmp_path, served, lambda: served.count("perpDexs") >= 2, stop)
+
+    assert after_time(stdout.splitlines()[0]).startswith("round 1: 1 account, 0 failed, 1 position")
+
+
+@pytest.mark.parametrize("table", ["account_state", "position_state", "watched_position"])
+def test_a_watch_that_is_stopped_within_a_statement_writes_none_of_it(
+    served: Exchange, conninfo: str, connection: Connection, tmp_path: Path, table: str
+) -> None:
+    connection.execute(
+        f"""
+        CREATE FUNCTION public.dawdle() RETURNS trigger LANGUAGE plpgsql AS
+            $$BEGIN PERFORM pg_sleep(30); RETURN new; END$$;
+        CREATE TRIGGER dawdle BEFORE INSERT ON ledger.{table}
+            FOR EACH ROW EXECUTE FUNCTION public.dawdle()
+        """
+    )
+
+    def writing() -> bool:
+        (waiting,) = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        ).fetchone() or (0,)
+        return waiting == 1
+
+    assert watch_and_stop(conninfo, tmp_path, served, writing, signal.SIGINT) == ""
+
+    assert rows(connection, "SELECT * FROM ledger.account_state") == []
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("own_signals")
+def test_a_stop_between_a_statement_and_its_answer_is_no_fault(
+    conninfo: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, stop: int
+) -> None:
+    with until_stopped(), connect(conninfo) as connection:
+        connection.pgconn.send_query(b"SELECT pg_sleep(1)")
+        try:
+            signal.raise_signal(stop)
+        finally:
+            # As a transaction's end does where the interrupt came at a bad moment.
+            connection.execute("ROLLBACK")
+
+    assert (capfd.readouterr().err, caplog.records) == ("stopped\n", [])
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_fault_of_the_database_without_a_stop_stays_one(conninfo: str) -> None:
+    with (
+        pytest.raises(psycopg.errors.DivisionByZero),
+        until_stopped(),
+        connect(conninfo) as connection,
+    ):
+        connection.execute("SELECT 1 / 0")
+
+
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """What a command sets for the rest of its process is set back."""
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for one, handler in before.items():
+        signal.signal(one, handler)
+    logging.getLogger("psycopg").disabled = False
+
+
+def watch_and_stop(
+    conninfo: str, folder: Path, served: Exchange, when: Callable[[], bool], stop: int
+) -> str:
+    """What a watch prints that is stopped at a moment; it ends well and says so."""
     environment = {**os.environ, "DATABASE_URL": conninfo, "HYPERLIQUID_API": served.url}
     words = ["watch", "--account", WHALE, "--every", "1s"]
     with subprocess.Popen(
-        [sys.executable, "-m", "indexer", *words], env=environment, cwd=tmp_path, text=True,
+        [sys.executable, "-m", "indexer", *words], env=environment, cwd=folder, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         try:
-            soon(lambda: served.count("perpDexs") >= 2)
+            soon(when)
             process.send_signal(stop)
             stdout, stderr = process.communicate(timeout=60)
         finally:
             process.kill()
-
     assert (process.returncode, stderr) == (0, "stopped\n")
-    assert after_time(stdout.splitlines()[0]).startswith("round 1: 1 account, 0 failed, 1 position")
+    return stdout
 
 
 def test_the_report_lists_who_is_under_water_who_is_close_and_what_is_gone(

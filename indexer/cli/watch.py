@@ -1,15 +1,17 @@
 """The verbs on open positions: whom to watch, how often; everything else is called."""
 
+import logging
 import re
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+import psycopg
 
 from indexer import settings, sync
 from indexer.cli import chains
@@ -85,27 +87,46 @@ def watch(
     named = chains.choose([name for name in venues if name != sync.VENUE])
     only = [name for of_chain in named.venues.values() for name in of_chain]
     only += [sync.VENUE] if sync.VENUE in venues or (accounts and not venues) else []
-    # Both end a wait and a statement at once; what is half written is rolled back.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     budget = chains.Budget(per_second, per_day)
-    with connected() as connection, ExitStack() as stack:
+    with until_stopped(), connected() as connection, ExitStack() as stack:
         watcher = _Watcher(connection, stack, weight, budget)
-        try:
-            for number in _rounds(once, every):
-                if accounts:
-                    wanted = [(venue, who) for venue in only for who in dict.fromkeys(accounts)]
-                else:
-                    found = positions.labelled(connection, label, min_usd)
-                    wanted = [(one.venue, one.account) for one in found]
-                    wanted = [one for one in wanted if not only or one[0] in only]
-                looked = watcher.look(wanted)
-                out.print(_line(number, looked, positions.summary(connection)), soft_wrap=True)
-                if once and looked.accounts == 0:
-                    say(f"nobody is labelled {label} now: indexer label")
-                if once and looked.failed:
-                    fail(f"{count_of(looked.failed, 'account')} could not be looked at")
-        except KeyboardInterrupt:
-            say("stopped")
+        for number in _rounds(once, every):
+            if accounts:
+                wanted = [(venue, who) for venue in only for who in dict.fromkeys(accounts)]
+            else:
+                found = positions.labelled(connection, label, min_usd)
+                wanted = [(one.venue, one.account) for one in found]
+                wanted = [one for one in wanted if not only or one[0] in only]
+            looked = watcher.look(wanted)
+            out.print(_line(number, looked, positions.summary(connection)), soft_wrap=True)
+            if once and looked.accounts == 0:
+                say(f"nobody is labelled {label} now: indexer label")
+            if once and looked.failed:
+                fail(f"{count_of(looked.failed, 'account')} could not be looked at")
+
+
+@contextmanager
+def until_stopped() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what is within at once, a wait or a statement, and say so. What is
+    half written is rolled back."""
+    asked = False
+
+    def stop(*_: object) -> NoReturn:
+        nonlocal asked
+        asked = True
+        logging.getLogger("psycopg").disabled = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except (KeyboardInterrupt, psycopg.Error):
+        # An interrupt between a statement's sending and its answer leaves a connection that can
+        # not even be rolled back in words: it fails where it is closed, and the server does it.
+        if not asked:
+            raise
+        say("stopped")
 
 
 def _rounds(once: bool, every: timedelta) -> Iterator[int]:
