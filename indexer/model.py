@@ -196,7 +196,9 @@ class Rule(msgspec.Struct, frozen=True):
 
     `query` is one set-based SELECT with `%(name)s` for each parameter. `%(accounts)s` are the
     accounts to look at, as an array, NULL for all: what it finds of an account must follow from
-    that account's facts alone, and not from when it runs. A flag rule selects venue, account,
+    that account's facts alone, and not from when it runs. `reads` names those facts, as triggers
+    note them in `ledger.changed_account`: where none of them changed, there is nothing to look at;
+    None where it may be any. A flag rule selects venue, account,
     level, subject_key, value_usd, threshold_usd, occurred_at; a label rule venue, account, label,
     confidence, evidence, valid_during, the times that it holds. `sentence` is
     printed in reports, filled with the parameters.
@@ -208,6 +210,7 @@ class Rule(msgspec.Struct, frozen=True):
     sentence: str
     parameters: dict[str, object]
     query: str
+    reads: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         return self.sentence.format(**self.parameters)

@@ -8,6 +8,7 @@ RULE = Rule(
     id="EQUITY",
     version=2,
     makes="labels",
+    reads=("ledger_liquidations",),
     sentence="Had an account value of at least {equity_usd:,} USD at a liquidation, as the"
     " exchange's ledger states it; holds for {days} days after the last.",
     parameters={"equity_usd": Decimal(1_000_000), "days": 90, "confidence": Decimal(1)},

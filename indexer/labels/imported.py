@@ -6,6 +6,7 @@ RULE = Rule(
     id="IMPORTED",
     version=1,
     makes="labels",
+    reads=("label_sets", "protocol_vaults"),
     sentence="Is called so by an imported label set, until {days} days after the set was retrieved"
     " or the next import of its source.",
     parameters={"days": 365},

@@ -8,6 +8,7 @@ RULE = Rule(
     id="PEAK_POSITION",
     version=2,
     makes="labels",
+    reads=("account_days",),
     sentence="Held a position of at least {position_usd:,} USD; holds for {days} days after the"
     " last day with one.",
     parameters={"position_usd": Decimal(10_000_000), "days": 90, "confidence": Decimal("0.9")},

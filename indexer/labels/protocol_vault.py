@@ -8,6 +8,7 @@ RULE = Rule(
     id="ROLE_PROTOCOL_VAULT",
     version=1,
     makes="labels",
+    reads=("protocol_vaults",),
     sentence="Is an account of the exchange itself, as its registry names it.",
     parameters={"confidence": Decimal("0.99")},
     query="""

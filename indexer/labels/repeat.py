@@ -8,6 +8,7 @@ RULE = Rule(
     id="REPEAT",
     version=2,
     makes="labels",
+    reads=("liquidations",),
     sentence="Was liquidated in at least {times} episodes of {episode_usd:,} USD or more within"
     " {days} days; holds for as long after the last.",
     parameters={

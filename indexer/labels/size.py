@@ -8,6 +8,7 @@ RULE = Rule(
     id="SIZE_ABS",
     version=2,
     makes="flags",
+    reads=("liquidations",),
     sentence="A liquidation, order, action or episode of at least {large:,} (large), {very_large:,}"
     " (very large) or {exceptional:,} USD (exceptional), at execution price, dollar tokens at par.",
     # 1M was the 99th percentile of accounts on 2025-10-10, the most extreme day on record

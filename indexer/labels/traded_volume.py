@@ -8,6 +8,7 @@ RULE = Rule(
     id="TRADED_VOLUME",
     version=1,
     makes="labels",
+    reads=("account_days",),
     sentence="Traded at least {volume_usd:,} USD in a calendar month, UTC; holds to {days} days"
     " after its end.",
     parameters={"volume_usd": Decimal(1_000_000_000), "days": 90, "confidence": Decimal("0.5")},

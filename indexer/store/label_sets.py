@@ -259,14 +259,14 @@ _KEEP = """
 """
 # Of these accounts the source says something else now than it did: rules look at them again.
 _NOTE = """
-    INSERT INTO ledger.changed_account (account, venue)
-    SELECT DISTINCT account, chain
+    INSERT INTO ledger.changed_account (account, facts)
+    SELECT DISTINCT account, 'label_sets'
     FROM ledger.set_label
     WHERE set_id IN (
         %(set_id)s,
         (SELECT max(set_id) FROM ledger.label_set WHERE source = %(source)s AND set_id < %(set_id)s)
     )
-    ORDER BY account, chain
+    ORDER BY account
     ON CONFLICT DO NOTHING
 """
 

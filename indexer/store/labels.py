@@ -6,7 +6,8 @@ itself changed, it looks at all.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -57,9 +58,11 @@ def apply(connection: Connection, rules: Sequence[Rule], *, again: bool = False)
     with connection.transaction():
         # one run at a time: a second would take the changes of the first for done
         connection.execute("LOCK TABLE ledger.label_run IN SHARE ROW EXCLUSIVE MODE")
-        accounts = _take_changed(connection)
+        changed = _take_changed(connection)
         changes = [
-            _apply(connection, rule, None if again or _is_new(connection, rule) else accounts)
+            _apply(connection, rule, None)
+            if again or _is_new(connection, rule)
+            else _apply(connection, rule, _to_look_at(rule, changed))
             for rule in rules
         ]
         _withdraw_rules(connection, rules)
@@ -67,16 +70,23 @@ def apply(connection: Connection, rules: Sequence[Rule], *, again: bool = False)
     return changes
 
 
-def _take_changed(connection: Connection) -> list[str]:
-    """The accounts whose facts changed since the last run."""
-    found = {account for (account,) in connection.execute(_TAKE_ACCOUNTS)}
+def _take_changed(connection: Connection) -> dict[str, set[str]]:
+    """The accounts whose facts changed since the last run, by the facts."""
+    found = defaultdict[str, set[str]](set)
+    for facts, account in connection.execute(_TAKE_ACCOUNTS):
+        found[str(facts)].add(str(account))
     # One span at a time: what a join of them would cost, the planner cannot guess.
     for span in connection.execute(_TAKE_TIMES).fetchall():
-        found.update(account for (account,) in connection.execute(_VALUED, span))
-    return sorted(map(str, found))
+        found["liquidations"].update(str(one) for (one,) in connection.execute(_VALUED, span))
+    return found
 
 
-_TAKE_ACCOUNTS = "DELETE FROM ledger.changed_account RETURNING account"
+def _to_look_at(rule: Rule, changed: Mapping[str, set[str]]) -> list[str]:
+    reads = changed if rule.reads is None else rule.reads
+    return sorted(set[str]().union(*(changed.get(facts, ()) for facts in reads)))
+
+
+_TAKE_ACCOUNTS = "DELETE FROM ledger.changed_account RETURNING facts, account"
 _TAKE_TIMES = """
     WITH taken AS (DELETE FROM ledger.changed_times RETURNING venue, times)
     SELECT venue, lower(span)::text, upper(span)::text  -- they may be infinite

@@ -15,8 +15,8 @@ down_revision = "0009"
 TABLES = """
 CREATE TABLE ledger.changed_account (
     account text NOT NULL,
-    venue text NOT NULL,
-    PRIMARY KEY (account, venue)
+    facts text NOT NULL,
+    PRIMARY KEY (account, facts)
 );
 
 CREATE TABLE ledger.changed_times (
@@ -45,23 +45,30 @@ NOTE = """
 CREATE FUNCTION ledger.note_changed_accounts() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO ledger.changed_account (account, venue)
-    SELECT DISTINCT account, venue FROM changed ORDER BY account, venue ON CONFLICT DO NOTHING;
+    INSERT INTO ledger.changed_account (account, facts)
+    SELECT DISTINCT account, tg_argv[0] FROM changed ORDER BY account ON CONFLICT DO NOTHING;
     RETURN NULL;
 END $$;
 """
 TRIGGER = """
 CREATE TRIGGER note_{event} AFTER {event} ON ledger.{table}
     REFERENCING {old_or_new} TABLE AS changed FOR EACH STATEMENT
-    EXECUTE FUNCTION ledger.note_changed_accounts();
+    EXECUTE FUNCTION ledger.note_changed_accounts('{facts}');
 """
 TRIGGERS = (
-    ("liquidation", "DELETE", "OLD"), ("liquidation", "UPDATE", "OLD"),
-    ("lending_liquidation", "DELETE", "OLD"), ("lending_liquidation", "UPDATE", "OLD"),
-    ("ledger_liquidation", "INSERT", "NEW"), ("ledger_liquidation", "DELETE", "OLD"),
-    ("account_day", "INSERT", "NEW"), ("account_day", "UPDATE", "NEW"),
-    ("account_day", "DELETE", "OLD"),
-)  # fmt: skip
+    ("liquidation", "DELETE", "OLD", "liquidations"),
+    ("liquidation", "UPDATE", "OLD", "liquidations"),
+    ("lending_liquidation", "DELETE", "OLD", "liquidations"),
+    ("lending_liquidation", "UPDATE", "OLD", "liquidations"),
+    ("ledger_liquidation", "INSERT", "NEW", "ledger_liquidations"),
+    ("ledger_liquidation", "DELETE", "OLD", "ledger_liquidations"),
+    ("account_day", "INSERT", "NEW", "account_days"),
+    ("account_day", "UPDATE", "NEW", "account_days"),
+    ("account_day", "DELETE", "OLD", "account_days"),
+    ("protocol_vault", "INSERT", "NEW", "protocol_vaults"),
+    ("protocol_vault", "UPDATE", "NEW", "protocol_vaults"),
+    ("protocol_vault", "DELETE", "OLD", "protocol_vaults"),
+)
 
 FUNCTIONS = """
 CREATE FUNCTION ledger.reached() RETURNS timestamptz
@@ -134,6 +141,7 @@ VIEW_COMMENTS = {
 }
 COMMENTS = {
     "venue": "A protocol on a chain, e.g. hyperliquid; * for all.",
+    "facts": "Which facts of it: liquidations, account_days, and so on, as rules name them.",
     "account": "Address of the account concerned, lower case.",
     "times": "From the first to the last of the new rows.",
     "rule": "Id of the rule.",
@@ -160,8 +168,8 @@ COMMENTS = {
 
 def upgrade() -> None:
     triggers = (
-        TRIGGER.format(table=table, event=event, old_or_new=old_or_new)
-        for table, event, old_or_new in TRIGGERS
+        TRIGGER.format(table=table, event=event, old_or_new=old_or_new, facts=facts)
+        for table, event, old_or_new, facts in TRIGGERS
     )
     for statements in (TABLES, NOTE, *triggers, FUNCTIONS, VIEWS):
         op.get_bind().exec_driver_sql(statements.replace("%", "%%"))
