@@ -862,41 +862,37 @@ def test_the_largest_of_each_level_is_named(world: Connection) -> None:
 
 
 @pytest.mark.parametrize(
-    ("of_alice", "of_bob", "account", "action"),
+    ("of_alice", "of_bob", "who", "usd"),
     [
         # sums are looked for by whole dollars, rounded up, and a trillion at the most for a row
-        (["0.3", "0.4"], ["0.6"], (ALICE, "0.7"), (BOB, "0.6")),
-        (["0.01", "0.01", "0.01"], ["2.5"], (BOB, "2.5"), (BOB, "2.5")),
-        (["0.5", "0.5"], ["1"], (ALICE, "1"), (BOB, "1")),
-        (["2e12"], ["3e12"], (BOB, "3e12"), (BOB, "3e12")),
-        (["5e12"], ["1e12", "1e12"], (ALICE, "5e12"), (ALICE, "5e12")),
-        (["-5"], ["-4.5", "-0.25"], (BOB, "-4.75"), (BOB, "-0.25")),
-        (["-3e12", "7"], ["6.5"], (BOB, "6.5"), (ALICE, "7")),
-        (["-5"], [None], (ALICE, "-5"), (ALICE, "-5")),
-        (["0"], ["-1"], (ALICE, "0"), (ALICE, "0")),
-        ([None], [None], None, None),
+        (["0.3", "0.4"], ["0.6"], ALICE, "0.7"),
+        (["0.01", "0.01", "0.01"], ["1.5"], BOB, "1.5"),
+        (["0.5", "0.5"], ["1"], ALICE, "1"),
+        (["2e12"], ["3e12"], BOB, "3e12"),
+        (["5e12"], ["1e12", "1e12"], ALICE, "5e12"),
+        (["-5"], ["-4.5", "-0.25"], BOB, "-4.75"),
+        (["9", "-3e12", "3e12"], ["8.5"], ALICE, "9"),
+        (["-5"], [None], ALICE, "-5"),
+        (["0"], ["-1"], ALICE, "0"),
+        (["-1.5e12", "-1.5e12"], ["-4e12"], ALICE, "-3e12"),
     ],
-)  # fmt: skip
+)
 def test_the_largest_is_exact_whatever_its_size(
-    connection: Connection, of_alice: list[str | None], of_bob: list[str | None],
-    account: tuple[str, str] | None, action: tuple[str, str] | None,
-) -> None:  # fmt: skip
-    of_both = [*((ALICE, usd) for usd in of_alice), *((BOB, usd) for usd in of_bob)]
-    for number, (who, usd) in enumerate(of_both):
-        worth = {"par": {"fill_usd": usd and Decimal(usd)}}
-        perp(connection, f"p{number}", {"account": who, "usd": "1", "worth": worth})
+    connection: Connection, of_alice: list[str], of_bob: list[str | None], who: str, usd: str
+) -> None:
+    for number, (account, value) in enumerate(
+        [*((ALICE, one) for one in of_alice), *((BOB, one) for one in of_bob)]
+    ):
+        together = {"account": account, "tx_hash": f"0x{account}", "order_id": account}
+        worth = {"par": {"fill_usd": value and Decimal(value)}}
+        perp(connection, f"p{number}", {**together, "usd": "1", "worth": worth})
     definitions.keep(connection, [of_toml(PERP_TOML)])
 
-    def largest(level: str) -> list[tuple[Any, ...]]:
-        return asked(
-            connection, "SELECT account, usd FROM liq.total('mine/v1', %s::timestamptz,"
-            " %s::timestamptz) WHERE section = 'largest' AND name = %s", DAY, NEXT, level,
-        )  # fmt: skip
-
-    expected = [
-        [] if one is None else [(one[0], Decimal(one[1]).normalize())] for one in (account, action)
-    ]
-    assert [largest("account"), largest("action")] == expected
+    largest = (who, Decimal(usd).normalize())
+    assert asked(
+        connection, "SELECT name, account, usd FROM liq.total('mine/v1', %s::timestamptz,"
+        " %s::timestamptz) WHERE section = 'largest' AND name <> 'fill'", DAY, NEXT,
+    ) == [(level, *largest) for level in ("account", "action", "episode", "order")]  # fmt: skip
 
 
 def test_a_vaults_loss_to_a_winner_stands_on_either_side_once(world: Connection) -> None:
