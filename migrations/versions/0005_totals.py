@@ -85,7 +85,8 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 'WITH lines AS MATERIALIZED (
     -- in the order in which they are asked for: what stands before a column is read with it
     SELECT line = ''counted'' AS is_counted, venue COLLATE "C" AS venue, unit COLLATE "C" AS unit,
-           usd, greatest(least(ceil(usd), 1e12), -1e12)::bigint AS at_most, block_at, dex,
+           usd, CASE WHEN abs(usd) < 1e12 THEN ceil(usd) ELSE sign(usd) * 1e12 END::bigint
+               AS at_most, block_at, dex,
            market COLLATE "C" AS market, side, is_flat,
            action COLLATE "C" AS action, order_id COLLATE "C" AS order_id,
            asset COLLATE "C" AS asset, fill COLLATE "C" AS fill, method, price_source, instrument,
