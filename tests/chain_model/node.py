@@ -337,6 +337,10 @@ class _Moment(NamedTuple):
         returned = self.node.calls(call["to"], call.get("data") or call.get("input") or "0x")
         return returned if isinstance(returned, RpcError) else encode(returned)
 
+    def eth_get_code(self, *_: Any) -> Result:
+        """Accounts of the model are keys: there is no code."""
+        return encode("0x")
+
 
 METHODS: dict[str, Method] = {
     "eth_chainId": _Moment.chain_id,
@@ -347,6 +351,7 @@ METHODS: dict[str, Method] = {
     "eth_getBlockReceipts": _Moment.block_receipts,
     "eth_getTransactionReceipt": _Moment.transaction_receipt,
     "eth_call": _Moment.eth_call,
+    "eth_getCode": _Moment.eth_get_code,
 }
 
 
