@@ -1,9 +1,10 @@
 """The exchange's /info on loopback, in the shapes that it serves, and a script of faults to play.
 
-Shapes: `clearinghouseState`, `perpDexs` and `allPerpMetas` as the exchange's own documentation and
-recorded answers have them; `spotMeta` as documented, cut to what names a token. Unknown kinds of
-question are refused with 422, as recorded.
-https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/info-endpoint/perpetuals
+Shapes: `clearinghouseState`, `perpDexs`, `allPerpMetas` and `metaAndAssetCtxs` as the exchange's
+own documentation and recorded answers have them, the last cut to what names a market and its open
+interest; `spotMeta` as documented, cut to what names a token; `userRole`, `vaultDetails` and
+`subAccounts` as documented. Unknown kinds of question are refused with 422, as recorded.
+https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/info-endpoint
 """
 
 import json
@@ -66,6 +67,79 @@ RECORDED_SAFE: Json = {
     "positionValue": "227.675114", "returnOnEquity": "0.01042942", "szi": "0.1334",
     "unrealizedPnl": "0.118726",
 }  # fmt: skip
+# The examples of the documentation: a sub-account, and the vault of the exchange, its portfolio and
+# followers cut to one.
+RECORDED_SUB_ACCOUNT: Json = {
+    "name": "Test",
+    "subAccountUser": "0x035605fc2f24d65300227189025e90a0d947f16c",
+    "master": "0x8c967e73e6b15087c42a10d344cff4c96d877f1d",
+    "clearinghouseState": {
+        "marginSummary": {
+            "accountValue": "29.78001", "totalNtlPos": "0.0", "totalRawUsd": "29.78001",
+            "totalMarginUsed": "0.0",
+        },
+        "crossMarginSummary": {
+            "accountValue": "29.78001", "totalNtlPos": "0.0", "totalRawUsd": "29.78001",
+            "totalMarginUsed": "0.0",
+        },
+        "crossMaintenanceMarginUsed": "0.0",
+        "withdrawable": "29.78001",
+        "assetPositions": [],
+        "time": 1733968369395,
+    },
+    "spotState": {
+        "balances": [
+            {"coin": "USDC", "token": 0, "total": "0.22", "hold": "0.0", "entryNtl": "0.0"}
+        ]
+    },
+}  # fmt: skip
+RECORDED_VAULT: Json = {
+    "name": "Test",
+    "vaultAddress": "0xdfc24b077bc1425ad1dea75bcb6f8158e10df303",
+    "leader": "0x677d831aef5328190852e24f13c46cac05f984e7",
+    "description": "This community-owned vault provides liquidity to Hyperliquid through multiple"
+    " market making strategies, performs liquidations, and accrues platform fees.",
+    "portfolio": [
+        [
+            "day",
+            {
+                "accountValueHistory": [[1734397526634, "329265410.90790099"]],
+                "pnlHistory": [[1734397526634, "0.0"]],
+                "vlm": "0.0",
+            },
+        ],
+    ],
+    "apr": 0.36387129259090006,
+    "followerState": None,
+    "leaderFraction": 0.0007904828725729887,
+    "leaderCommission": 0,
+    "followers": [
+        {
+            "user": "0x005844b2ffb2e122cf4244be7dbcb4f84924907c",
+            "vaultEquity": "714491.71026243",
+            "pnl": "3203.43026143",
+            "allTimePnl": "79843.74476743",
+            "daysFollowing": 388,
+            "vaultEntryTime": 1700926145201,
+            "lockupUntil": 1734824439201,
+        }
+    ],
+    "maxDistributable": 94856870.164485,
+    "maxWithdrawable": 742557.680863,
+    "isClosed": False,
+    "relationship": {
+        "type": "parent",
+        "data": {
+            "childAddresses": [
+                "0x010461c14e146ac35fe42271bdc1134ee31c703a",
+                "0x2e3d94f0562703b25c83308a05046ddaf9a8dd14",
+                "0x31ca8395cf837de08b24da3f660e77761dfb974b",
+            ]
+        },
+    },
+    "allowDeposits": True,
+    "alwaysCloseOnWithdraw": False,
+}
 _NOTHING = {
     "accountValue": "0.0", "totalNtlPos": "0.0", "totalRawUsd": "0.0", "totalMarginUsed": "0.0",
 }  # fmt: skip
@@ -84,11 +158,27 @@ def state(*positions: Json, at: int | None = None) -> Json:
     }
 
 
+def vault(account: str, leader: str, name: str = "A vault", kind: str = "normal") -> Json:
+    """A `vaultDetails`; of a child the leader is its parent."""
+    own = {"vaultAddress": account, "leader": leader, "name": name, "relationship": {"type": kind}}
+    return {**RECORDED_VAULT, **own}
+
+
+def sub_account(account: str, master: str, name: str = "A sub-account") -> Json:
+    """One of the list of a `subAccounts`."""
+    return {**RECORDED_SUB_ACCOUNT, "subAccountUser": account, "master": master, "name": name}
+
+
 class Exchange:
-    """Tells what accounts hold, until something is played. Use as a context manager."""
+    """Tells what accounts hold and are, until something is played. Use as a context manager."""
 
     def __init__(self, path: str = "", now: Callable[[], float] = time.monotonic) -> None:
         self.held: dict[tuple[str, str], Json] = {}  # by account and dex
+        self.vaults: dict[str, Json] = {}
+        self.sub_accounts: list[Json] = []
+        self.signs_for: dict[str, str] = {}  # agents
+        self.users: set[str] = set()
+        self.open_interest = {"BTC": "9942.2624", "ETH": "0.0", "xyz:TSLA": "1250.5"}
         self.asked: list[tuple[float, str, str]] = []  # when, what kind, of whom
         self._now = now
         self._script: list[tuple[str, Http]] = []
@@ -116,7 +206,7 @@ class Exchange:
 
     def answer(self, body: bytes) -> Http:
         question = json.loads(body)
-        user = question.get("user", "")
+        user = question.get("vaultAddress", question.get("user", ""))
         self.asked.append((self._now(), question["type"], user))
         for place, (word, answer) in enumerate(self._script):
             if word.encode() in body:
@@ -132,11 +222,37 @@ class Exchange:
                 ]
             case "spotMeta":
                 said = {"universe": [], "tokens": [_token("USDC", 0), _token("USDH", 360)]}
+            case "metaAndAssetCtxs":
+                said = self._contexts(question["dex"])
             case "clearinghouseState":
                 said = self.held.get((user, question["dex"]), state())
+            case "userRole":
+                said = self._role(user)
+            case "vaultDetails":
+                said = self.vaults.get(user)
+            case "subAccounts":
+                said = [one for one in self.sub_accounts if one["master"] == user] or None
             case _:
                 return Http(b"Failed to deserialize the JSON body into the target type", 422)
         return Http(json.dumps(said).encode())
+
+    def _contexts(self, dex: str) -> Json:
+        held = [name for name in self.open_interest if name.rpartition(":")[0] == dex]
+        return [
+            {"universe": [_asset(name) for name in held], "collateralToken": 0},
+            [{"openInterest": self.open_interest[name], "midPx": None} for name in held],
+        ]
+
+    def _role(self, account: str) -> Json:
+        masters = [one["master"] for one in self.sub_accounts if one["subAccountUser"] == account]
+        if masters:
+            return {"role": "subAccount", "data": {"master": masters[0]}}
+        if account in self.signs_for:
+            return {"role": "agent", "data": {"user": self.signs_for[account]}}
+        if account in self.vaults:
+            return {"role": "vault"}
+        masters = [one["master"] for one in self.sub_accounts]
+        return {"role": "user" if account in {*self.users, *masters} else "missing"}
 
 
 def _asset(name: str) -> Json:

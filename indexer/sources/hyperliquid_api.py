@@ -1,4 +1,5 @@
-"""The exchange's public API: what accounts hold, within the weight that an address may spend.
+"""The exchange's public API: what accounts hold and are, within the weight that an address may
+spend.
 
 POST /info of https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/info-endpoint"""
 
@@ -6,6 +7,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -13,8 +15,10 @@ import msgspec
 import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
+from indexer import interest, roles
 from indexer.errors import ConfigError, SourceFault
 from indexer.positions import AccountState, Dex, account_state, collateral, dex_names, tokens
+from indexer.roles import ExchangeRole
 from indexer.sources.endpoints import REAL
 from indexer.sources.rpc import (
     CheckedProvider,
@@ -30,7 +34,7 @@ from indexer.sources.rpc import (
 # A minute and an address: /for-developers/api/rate-limits
 WEIGHT_A_MINUTE = 1_200
 MINUTE_SECONDS = 60.0
-LIGHT = {"clearinghouseState": 2}
+WEIGHTS = {"clearinghouseState": 2, "userRole": 60}
 HEAVY = 20  # all others that are asked here
 ATTEMPTS = 4
 FIRST_WAIT_SECONDS = 0.5  # doubles
@@ -107,11 +111,47 @@ class HyperliquidApi:
 
         def read(body: bytes) -> AccountState:
             state = account_state(body, account, dex)
-            if state.observed_at > datetime.fromtimestamp(self._clock.utc(), UTC) + AHEAD:
+            if state.observed_at > self._utc() + AHEAD:
                 raise ValueError("a state of a time that is still to come")
             return state
 
         return self._asked("clearinghouseState", read, user=account, dex=dex.name)
+
+    def user_role(self, account: str) -> ExchangeRole:
+        """What an account is. The answer names no time: it is that of our clock, as below."""
+
+        def read(body: bytes) -> ExchangeRole:
+            return roles.user_role(body, account, self._utc())
+
+        return self._asked("userRole", read, user=account)
+
+    def vault(self, account: str) -> ExchangeRole:
+        """Name and leader of a vault. One that the exchange does not know is a fault."""
+
+        def read(body: bytes) -> ExchangeRole:
+            return roles.vault(body, account, self._utc())
+
+        return self._asked("vaultDetails", read, vaultAddress=account)
+
+    def sub_accounts(self, master: str) -> list[ExchangeRole]:
+        """All sub-accounts of an account."""
+
+        def read(body: bytes) -> list[ExchangeRole]:
+            return roles.sub_accounts(body, master, self._utc())
+
+        return self._asked("subAccounts", read, user=master)
+
+    def open_interest(self, dex: Dex) -> tuple[datetime, dict[str, Decimal]]:
+        """That of each market of a dex, in its units. The answer names no time: it is that of our
+        clock when we had it, so that what stands in it was so at the latest then."""
+
+        def read(body: bytes) -> tuple[datetime, dict[str, Decimal]]:
+            return self._utc(), interest.now(body, dex.name)
+
+        return self._asked("metaAndAssetCtxs", read, dex=dex.name)
+
+    def _utc(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.utc(), UTC)
 
     def _asked(self, kind: str, read: Callable[[bytes], T], **question: str) -> T:
         policy = Retrying(
@@ -133,7 +173,7 @@ class HyperliquidApi:
         raise error
 
     def _once(self, kind: str, read: Callable[[bytes], T], question: dict[str, str]) -> T:
-        self._weights.spend(LIGHT.get(kind, HEAVY))
+        self._weights.spend(WEIGHTS.get(kind, HEAVY))
         body = self._post.info({"type": kind, **question})
         try:
             return read(body)
