@@ -124,7 +124,7 @@ def read(path: Path, form: Format, context: Context) -> Iterator[Said | Dropped 
 
 def _check_chain(context: Context) -> None:
     try:
-        _chain(context.chain, context)
+        chain_of(context.chain, context)
     except Faulty as fault:
         raise ConfigError(str(fault)) from None
 
@@ -165,7 +165,7 @@ def _oli(row: Any, _: Path, context: Context) -> _Statements:
         return (Dropped("revoked"),)
     if not chain_id.startswith("eip155:"):
         return (Dropped("not on an EVM chain"),)
-    chain, account = _chain(chain_id, context), _account(_field(row, "address"))
+    chain, account = chain_of(chain_id, context), _account(_field(row, "address"))
     if tag == "contract_name":
         return _alias(chain, account, value)
     if not tag.startswith("is_") and tag not in _OLI_KINDS:
@@ -176,7 +176,7 @@ def _oli(row: Any, _: Path, context: Context) -> _Statements:
 
 
 def _eth_labels(row: Any, _: Path, context: Context) -> _Statements:
-    chain = _chain(f"eip155:{text(_field(row, 'chainId'))}", context)
+    chain = chain_of(f"eip155:{text(_field(row, 'chainId'))}", context)
     account = _account(_field(row, "address"))
     return (_Statement(chain, account, text(_field(row, "label")), text(row.get("nameTag"))),)
 
@@ -189,7 +189,7 @@ def _etherscan_labels(entry: Any, path: Path, context: Context) -> _Statements:
         name, labels = text(_field(about, "name")), _field(about, "labels")
     if not text(address):
         return (Dropped("no account"),)  # the sum at the end of a page
-    account, chain = _account(address), _chain(None, context)
+    account, chain = _account(address), chain_of(None, context)
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise Faulty("labels is no list of texts")
     return [_Statement(chain, account, label, name) for label in labels] or [Dropped("no label")]
@@ -218,7 +218,7 @@ def _plain(row: Any, _: Path, context: Context) -> _Statements:
         raise Faulty("valid_to is not after valid_from")
     return (
         _Statement(
-            _chain(row.get("chain"), context), account, text(row["label"]), text(row.get("name")),
+            chain_of(row.get("chain"), context), account, text(row["label"]), text(row.get("name")),
             _confidence(row.get("confidence")), since, until,
         ),
     )  # fmt: skip
@@ -274,8 +274,9 @@ def account_of(value: Any) -> str:
     return account
 
 
-def _chain(value: Any, context: Context) -> str:
-    """A chain by its name or its id as in CAIP-2; `eip155:any` is OLI's word for all."""
+def chain_of(value: Any, context: Context) -> str:
+    """A chain by its name or its id as in CAIP-2; `eip155:any` is OLI's word for all. Raises
+    Faulty."""
     named = text(value).lower() or context.chain
     if named is None:
         raise Faulty("no chain is named")

@@ -142,7 +142,7 @@ def test_a_protocol_vault_is_never_flagged_or_labelled(
 
     roles = "SELECT account FROM liq.labels WHERE label = 'protocol_vault'"
     assert accounts(labelled, roles) >= vaults
-    others = "SELECT account FROM liq.labels WHERE label <> 'protocol_vault'"
+    others = "SELECT account FROM liq.labels WHERE label NOT IN ('protocol_vault', 'liquidator')"
     assert not accounts(labelled, others) & vaults
     assert not accounts(labelled, "SELECT account FROM liq.flags") & vaults
 

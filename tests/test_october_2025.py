@@ -11,7 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from indexer import labels
 from indexer.errors import ConfigError
+from indexer.label_files import Context
+from indexer.store import label_sets, ledger
+from indexer.store import labels as labeler
+from indexer.store.database import Connection
+from indexer.store.label_sets import Origin
 from indexer.studies.october_2025.page import page
 from indexer.studies.october_2025.published import (
     BURSTS,
@@ -47,6 +53,8 @@ from indexer.studies.october_2025.study import (
     Pair,
     Parity,
     Placed,
+    Ranked,
+    Ranking,
     Reading,
     RowAgreement,
     Sample,
@@ -55,6 +63,7 @@ from indexer.studies.october_2025.study import (
     parity,
     study,
 )
+from indexer.venues.hyperliquid import PROTOCOL_VAULTS
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "october-2025.md"
 FIRST_VAULT = "0x2e3d94f0562703b25c83308a05046ddaf9a8dd14"
@@ -205,6 +214,55 @@ def test_the_sample_and_the_list_of_accounts_show_vaults(evidence: Evidence) -> 
     assert evidence.flagged_vaults == (("HLP Liquidator 2", 2),)
 
 
+def test_the_vault_leads_the_published_list_and_has_no_place_after(evidence: Evidence) -> None:
+    by_fills, by_position, by_adl = evidence.rankings
+
+    assert (by_fills.accounts, by_fills.vaults) == (2819, 1)
+    assert [(one.account, one.vault, one.value, one.after) for one in by_fills.first] == [
+        (SECOND_VAULT, "HLP Liquidator 2", 8082, None),
+        ("0xc6ac58a7a63339898aeda32499a8238a46d88e84", None, 2185, 1),
+        ("0x0a07d250f3ff9815299adf42894c5676f8021801", None, 899, 2),
+        ("0x34365f472a3af2ff8167970a519931437e2c2094", None, 737, 3),
+        ("0x044d0932b02f5045bc00e0a6818b7f98ef504681", None, 726, 4),
+        ("0x7905cb0c114a3d2759e84558c2a3c2926a493f21", None, 692, 5),
+    ]
+    assert (by_position.accounts, by_position.vaults) == (2819, 1)
+    assert [(one.account[:6], round(one.value), one.after) for one in by_position.first] == [
+        ("0xd45d", 6_675_456, 1),
+        ("0x9bba", 3_328_855, 2),
+        ("0xb0a5", 2_507_298, None),
+        ("0xd5d6", 1_083_400, 3),
+        ("0x1392", 210_768, 4),
+        ("0xe8df", 156_895, 5),
+    ]
+    assert (by_adl.accounts, by_adl.vaults) == (34, 2)
+    assert [(one.vault, round(one.value), one.after) for one in by_adl.first[:3]] == [
+        ("HLP Liquidator 2", 1_299_111_627, None),
+        ("HLP Liquidator", 700_176_772, None),
+        (None, 34_518_697, 1),
+    ]
+    assert [one.before for one in by_fills.first] == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_labeler_takes_the_published_list_and_leaves_the_vault_out(
+    folder: Path, tmp_path: Path, connection: Connection
+) -> None:
+    flagged = {row.user_address for row in read(folder).btc_sol if row.was_liquidated == "True"}
+    path = tmp_path / "flagged.csv"
+    lines = "".join(f"{account},liquidated whale\n" for account in sorted(flagged))
+    path.write_text(f"account,label\n{lines}")
+    ledger.keep_vaults(connection, "hyperliquid", PROTOCOL_VAULTS)
+    label_sets.import_file(
+        connection, path, "csv", Origin("published", "oct10", D("0.5")), Context({}, "hyperliquid")
+    )
+
+    labeler.apply(connection, labels.rules())
+
+    found = connection.execute("SELECT account FROM liq.labels WHERE rule = 'IMPORTED'").fetchall()
+    assert (len(flagged), len(found)) == (2819, 2818)
+    assert flagged - {str(account) for (account,) in found} == {SECOND_VAULT}
+
+
 def test_the_files_agree_in_rows_exactly_and_in_dollars_to_a_cent(evidence: Evidence) -> None:
     assert {
         found.figure: (len(found.values), found.values[0][1], found.apart)
@@ -261,7 +319,12 @@ SMALL = Published(
         Leg(WINNER, D("0.5"), D("0.25"), SECOND_VAULT),
         Leg(WINNER, D(3), D(20), USER),
     ),
-    btc_sol=(Flagged(SECOND_VAULT, "True"), Flagged(USER, "True"), Flagged(WINNER, "False")),
+    btc_sol=(
+        Flagged(SECOND_VAULT, "True", 5, D(2), D(100)),
+        Flagged(USER, "True", 3, D(-4), D(50)),
+        Flagged(USER, "True", 4, D("0.5"), D(100)),
+        Flagged(WINNER, "False", 99, D(9), D(100)),
+    ),
 )
 EVIDENCE = Evidence(
     tickers=Parity(3, 2, 2, 1, (), ()),
@@ -276,9 +339,32 @@ EVIDENCE = Evidence(
     rows_before_adl=2,
     bursts=(Placed(Burst(FIRST_ADL, 4, 4), Second(2, 8, 4)),),
     sample=Sample(legs=2, vault_legs=1, losing_users=1, own_loser=0, decimals=3),
-    flagged_rows=2,
+    flagged_rows=3,
     flagged_accounts=2,
     flagged_vaults=(("HLP Liquidator 2", 1),),
+    rankings=(
+        Ranking(
+            "fills in BTC and SOL, of accounts flagged as liquidated", 2, 1,
+            (
+                Ranked(USER, None, D(7), 1, 1),
+                Ranked(SECOND_VAULT, "HLP Liquidator 2", D(5), 2, None),
+            ),
+        ),
+        Ranking(
+            "USD left in BTC and SOL at mark, of the same accounts", 2, 1,
+            (
+                Ranked(USER, None, D(250), 1, 1),
+                Ranked(SECOND_VAULT, "HLP Liquidator 2", D(200), 2, None),
+            ),
+        ),
+        Ranking(
+            "USD that ADL took, of the accounts that it took most from", 2, 1,
+            (
+                Ranked(SECOND_VAULT, "HLP Liquidator 2", D(20), 1, None),
+                Ranked(USER, None, D(10), 2, 1),
+            ),
+        ),
+    ),
     agreements=(
         Agreement("liquidation rows", ((BY_TICKER, D(10)), (BY_SECOND, D(10)), (TOTALS, D(10)))),
         Agreement(

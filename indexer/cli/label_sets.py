@@ -18,8 +18,11 @@ from indexer.cli.console import Moment, Number, connected, out, say
 from indexer.label_files import FORMATS, Context, Format
 from indexer.label_truth import Score, Share, evaluate, read
 from indexer.labels import rules
+from indexer.never_labelled import Never, of_project
+from indexer.never_labelled import read as read_never
 from indexer.sources import chains
-from indexer.store import label_sets
+from indexer.store import label_sets, never_labelled
+from indexer.venues.evm import specs
 
 UNKNOWN_SHOWN = 5
 
@@ -73,7 +76,7 @@ def import_labels(
     origin = label_sets.Origin(
         source, version, WEIGHTS[form] if weight is None else weight, retrieved
     )
-    context = Context(_chains(), chain)
+    context = Context(known_chains(), chain)
     with connected() as connection:
         found = label_sets.import_file(
             connection, file, cast(Format, form), origin, context, replace=replace,
@@ -91,7 +94,8 @@ def import_labels(
     out.print(escape(f"{source} {version}: {found.labels:,} labels{said}{stood}"), soft_wrap=True)
 
 
-def _chains() -> dict[int, str]:
+def known_chains() -> dict[int, str]:
+    """The names of all chains that we know, by their ids."""
     known = {number: name for name, number in chains.OTHER_IDS.items()}
     return known | {profile.chain_id: profile.name for profile in chains.CHAINS}
 
@@ -121,6 +125,31 @@ def list_labels() -> None:
 
 def _when(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+@labels.command("never")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def never(file: Path) -> None:
+    """Keep a list of your own of accounts that are never called a whale or a victim, whole or not
+    at all; it takes the place of the one before.
+
+    FILE is CSV: chain, account, why, source. What it changes in labels comes with the next indexer
+    label. The whole list, the project's part too, is the view liq.never_labelled.
+
+    Example: indexer labels never ours.csv
+    """
+    accounts = read_never(file, known_chains())
+    with connected() as connection:
+        kept = never_labelled.keep(connection, "user", accounts)
+    out.print(
+        f"{kept.standing:,} accounts of yours are never called a whale: {kept.new:,} new,"
+        f" {kept.gone:,} gone"
+    )
+
+
+def never_of_project() -> list[Never]:
+    """The accounts that the project itself says are never called a whale."""
+    return of_project(specs(), known_chains())
 
 
 @labels.command("export")

@@ -4,7 +4,7 @@ It shares no code with the indexer on purpose: it is the second opinion. Written
 the data facts in docs only: positions, fees and profits come from a ledger of its own.
 """
 
-from tests.simulator.config import RECORDING, SHORT_STORIES, STORIES, Config, small
+from tests.simulator.config import RECORDING, SHORT_STORIES, STORIES, Config, labelled, small
 from tests.simulator.exchange import PROTOCOL_VAULTS
 from tests.simulator.run import Simulation, simulate
 from tests.simulator.truth import Truth
@@ -26,6 +26,7 @@ __all__ = [
     "Config",
     "Simulation",
     "Truth",
+    "labelled",
     "simulate",
     "small",
     "write_by_block",

@@ -1,6 +1,6 @@
 """What to simulate. Everything follows from these fields, the seed among them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 # Stories that need less than five minutes of block time.
@@ -19,6 +19,17 @@ SHORT_STORIES = (
 )
 # "repeated" needs about 35 minutes: its three episodes lie more than 900 s apart.
 STORIES = (*SHORT_STORIES, "repeated")
+# What labels have to tell apart, beside all stories; "small_again" needs about 35 minutes.
+LABEL_STORIES = (
+    *STORIES,
+    "small_again",
+    "dex_liquidators",
+    "sub_accounts",
+    "user_vault",
+    "rich",
+    "heavy_trader",
+    "broad_makers",
+)
 
 FAULTS = (
     "unknown_method",
@@ -66,6 +77,11 @@ def small(seed: int, faults: tuple[str, ...] = ()) -> Config:
         stories=STORIES,
         faults=faults,
     )
+
+
+def labelled(seed: int) -> Config:
+    """Every story that a label depends on, in 55 minutes of block time."""
+    return replace(small(seed), trades_per_block=1, accounts=40, stories=LABEL_STORIES)
 
 
 # The bundled recording. Two simplifications keep it small: a block every 3.26 s where the real

@@ -302,8 +302,16 @@ class Exchange:
         is_second = self.has_second_vault and coin in SECOND_VAULT_COINS
         return SECOND_VAULT if is_second else FIRST_VAULT
 
-    def backstop(self, account: str, coins: list[str], leverage: str, equity: Decimal) -> None:
-        """The vault takes whole positions over at bankruptcy price, all under one hash.
+    def backstop(
+        self,
+        account: str,
+        coins: list[str],
+        leverage: str,
+        equity: Decimal,
+        liquidator: str | None = None,
+    ) -> None:
+        """The vault, or a dex's own `liquidator`, takes whole positions over at bankruptcy price,
+        all under one hash.
 
         `equity` is the account value per unit of notional at mark, for example 0.011.
         """
@@ -313,7 +321,7 @@ class Exchange:
             mark = self.marks[coin]
             value = mark * abs(size) * equity
             price = COINS[coin].round_price(mark - value / size)
-            vault = self.vault_for(coin)
+            vault = liquidator or self.vault_for(coin)
             direction = f"Liquidated {leverage} {'Long' if size > 0 else 'Short'}"
             victim = self.order(account, is_taker=False, dir=direction, fee_rate=ZERO)
             taker = self.order(vault, is_taker=True, dir=direction, fee_rate=ZERO)

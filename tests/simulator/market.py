@@ -14,7 +14,7 @@ class Coin:
     size_decimals: int
     quote: str = "USDC"
     base: str | None = None  # fee token of a spot buyer
-    weight: int = 1  # how often the background trades it
+    weight: int = 1  # how often the background trades it; 0: it does not exist but in stories
 
     @property
     def is_perp(self) -> bool:
@@ -65,8 +65,11 @@ COINS = {
         _coin("@142", "114308", 5, base="UBTC", weight=1),
         _coin("PURR/USDC", "0.19321", 0, base="PURR", weight=1),
         _coin("#1890", "0.51234", 0, base="+1890", weight=1),
+        # for stories that want many markets; nobody else trades in them
+        *(_coin(f"BROAD{number:02}", f"{number}.125", 1, weight=0) for number in range(1, 33)),
     )
 }
+BROAD = tuple(name for name, coin in COINS.items() if not coin.weight)
 
 
 def text(number: Decimal) -> str:

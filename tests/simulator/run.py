@@ -33,6 +33,7 @@ def simulate(config: Config) -> Simulation:
     rng = random.Random(config.seed)
     exchange = Exchange(config, rng, Truth(PROTOCOL_VAULTS))
     populate(exchange)
+    exchange.truth.makers = tuple(set_apart(exchange.makers))
     blocks = new_blocks(config, rng)
     waiting = first_calls(exchange, blocks)
     for block in blocks:
@@ -108,6 +109,8 @@ def populate(exchange: Exchange) -> None:
     exchange.retail = [exchange.new_account() for _ in range(exchange.config.accounts)]
     for coin in COINS.values():
         for account in exchange.makers + exchange.retail:
+            if not coin.weight:
+                continue
             is_maker = account in exchange.makers
             if not coin.is_perp or (not is_maker and rng.random() < 0.8):
                 continue
@@ -115,6 +118,11 @@ def populate(exchange: Exchange) -> None:
             size = coin.round_size(notional / coin.price)
             position = Position(size if rng.random() < 0.5 else -size, coin.price)
             exchange.positions[account, coin.name] = position
+
+
+def set_apart(accounts: list[str]) -> list[str]:
+    """Without the exchange's own vaults."""
+    return [account for account in accounts if account not in PROTOCOL_VAULTS]
 
 
 def background(exchange: Exchange) -> None:

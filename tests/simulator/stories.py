@@ -17,7 +17,7 @@ from tests.simulator.exchange import (
     Exchange,
     Forced,
 )
-from tests.simulator.market import COINS
+from tests.simulator.market import BROAD, COINS
 
 Story = Iterator[int]
 COOLDOWN_S = 31  # the exchange waits 30 s after the first fifth of a large position
@@ -279,6 +279,98 @@ def repeated(ex: Exchange) -> Story:
     ex.liquidate_on_book(account, "BTC", pieces=9)
 
 
+# -- what labels have to tell apart
+
+
+def small_again(ex: Exchange) -> Story:
+    """One account, many liquidations and three episodes, each below a million, together above."""
+    account = ex.new_account()
+    ex.market_order(account, "BTC", True, Decimal(16), pieces=6)
+    for wait in (940, 940, 0):
+        ex.shock("BTC", "-0.5")
+        for _ in range(7):
+            yield 20
+            ex.liquidate_on_book(account, "BTC", Decimal("0.75"), pieces=3)
+        yield wait
+
+
+def dex_liquidators(ex: Exchange) -> Story:
+    """Two liquidators of a dex's own, who take over five accounts and four. The first is liquidated
+    in the book itself, for more than a million: a liquidator all the same, and a large one."""
+    often, seldom = ex.new_account(), ex.new_account()
+    for number, liquidator in enumerate((often,) * 5 + (seldom,) * 4):
+        account = ex.new_account()
+        ex.market_order(account, "xyz:SILVER", True, Decimal(60 + number), pieces=1)
+        yield 2
+        ex.backstop(account, ["xyz:SILVER"], "Isolated", Decimal("0.02"), liquidator)
+    ex.market_order(often, "SOL", True, Decimal(6500), pieces=4)
+    yield 2
+    ex.shock("SOL", "-3")
+    ex.liquidate_on_book(often, "SOL", pieces=5)
+
+
+def sub_accounts(ex: Exchange) -> Story:
+    """One person with two sub-accounts, each liquidated for less than a million, at once."""
+    master, subs = ex.new_account(), [ex.new_account() for _ in range(2)]
+    ex.truth.sub_accounts.update(dict.fromkeys(subs, master))
+    ex.market_order(master, "BTC", True, Decimal("0.25"), pieces=1)
+    for account in subs:
+        ex.market_order(account, "BTC", True, Decimal(6), pieces=3)
+    yield 5
+    ex.shock("BTC", "-2")
+    for account in subs:
+        ex.liquidate_on_book(account, "BTC", pieces=4)
+
+
+def user_vault(ex: Exchange) -> Story:
+    """A vault that a user leads falls, for less than a million: an account like others."""
+    leader, vault = ex.new_account(), ex.new_account()
+    ex.truth.user_vaults[vault] = leader
+    ex.market_order(leader, "BTC", True, Decimal("0.25"), pieces=1)
+    ex.market_order(vault, "SOL", False, Decimal(2500), pieces=3)
+    yield 5
+    ex.shock("SOL", "2")
+    ex.liquidate_on_book(vault, "SOL", pieces=3)
+
+
+def broad_makers(ex: Exchange) -> Story:
+    """One who makes both sides of 32 markets, and three who are no market makers: on one side only,
+    in few markets, and who takes as much as they make."""
+    maker, one_sided, narrow, taking = (ex.new_account() for _ in range(4))
+    ex.truth.market_makers.add(maker)
+    for number, coin in enumerate(BROAD):
+        for is_buy in (True, False):
+            meet(ex, coin, is_buy, maker)
+            meet(ex, coin, True, one_sided)
+            meet(ex, BROAD[number % 12], is_buy, narrow)
+            meet(ex, coin, is_buy, taking)
+            ex.market_order(taking, coin, is_buy, Decimal(100), pieces=1)
+        yield 1
+
+
+def meet(ex: Exchange, coin: str, is_buy: bool, maker: str) -> None:
+    """Somebody new takes the maker's order."""
+    resting = ex.order(maker, is_taker=False, cloid=ex.new_cloid())
+    ex.market_order(ex.new_account(), coin, is_buy, Decimal(100), makers=[resting])
+
+
+def rich(ex: Exchange) -> Story:
+    """An account worth more than a million when the vault takes it over."""
+    account = ex.new_account()
+    ex.market_order(account, "ETH", False, Decimal(30_000), pieces=6)
+    yield 5
+    ex.shock("ETH", "2")
+    ex.backstop(account, ["ETH"], "Cross", Decimal("0.0121"))
+
+
+def heavy_trader(ex: Exchange) -> Story:
+    """More than a billion in a month, and no liquidation."""
+    account = ex.new_account()
+    for number in range(14):
+        ex.market_order(account, "ETH", number % 2 == 0, Decimal(20_000), pieces=5)
+        yield 3
+
+
 # -- shapes that cannot be decoded
 
 
@@ -330,4 +422,11 @@ BY_NAME: dict[str, tuple[int, Callable[[Exchange], Story]]] = {
     "faults": (62, faults),
     "housekeeping": (74, housekeeping),
     "adl_cascade": (84, adl_cascade),
+    "small_again": (15, small_again),
+    "dex_liquidators": (35, dex_liquidators),
+    "sub_accounts": (45, sub_accounts),
+    "user_vault": (48, user_vault),
+    "broad_makers": (55, broad_makers),
+    "rich": (66, rich),
+    "heavy_trader": (70, heavy_trader),
 }

@@ -135,6 +135,10 @@ class Truth:
     undecoded: list[Undecoded] = field(default_factory=list)
     blocks: Blocks | None = None
     fills: int = 0
+    makers: tuple[str, ...] = ()  # whose orders rest in the book, protocol vaults taken out
+    sub_accounts: dict[str, str] = field(default_factory=dict)  # each with its master
+    user_vaults: dict[str, str] = field(default_factory=dict)  # each with its leader
+    market_makers: set[str] = field(default_factory=set)  # on both sides, in thirty markets
     _days: dict[tuple[str, date, str], AccountDay] = field(default_factory=dict)
 
     @property
@@ -172,6 +176,24 @@ class Truth:
             liquidated(10_000_000),
             liquidated(100_000_000),
             frozenset(large.difference(self.protocol_vaults)),
+        )
+
+    @property
+    def takeovers(self) -> list[tuple[datetime, str, str, str]]:
+        """Actions in which somebody took positions over: time, who, whose, hash."""
+        return sorted(
+            {
+                (row.block_time, row.counterparty, row.account, row.hash)
+                for row in (*self.liquidations, *self.without_object)
+                if row.method in ("backstop", "borrow_backstop")
+            }
+        )
+
+    @property
+    def adl_winners(self) -> frozenset[str]:
+        """Who was closed against a losing account or vault."""
+        return frozenset(
+            row.counterparty for row in self.liquidations if row.method.startswith("adl_of_")
         )
 
     def count_leg(

@@ -12,6 +12,7 @@ from indexer.studies.october_2025.study import (
     Evidence,
     NotEven,
     Parity,
+    Ranking,
     Study,
     total,
 )
@@ -59,7 +60,7 @@ def page(study: Study) -> str:
             ]  # fmt: skip
         case NotEven(broken):
             parts = [_refusal(broken), _parities(evidence)]
-    text = "\n\n".join([HEAD, *parts, _agreements(evidence), _sources()])
+    text = "\n\n".join([HEAD, *parts, _rankings(evidence), _agreements(evidence), _sources()])
     return "\n\n".join(_filled(block) for block in re.split(r"\n{2,}", text.strip())) + "\n"
 
 
@@ -270,6 +271,40 @@ def _limits(found: Conclusion) -> str:
   of 0, as a vault's leg has it unless it nets a position ({found.all.takeovers:,} such legs are
   predicted here), and equal dollars by market in the first burst.
 """
+
+
+def _rankings(evidence: Evidence) -> str:
+    tables = "\n\n".join(map(_ranking, evidence.rankings))
+    return f"""
+## The largest accounts, before and after
+
+*Before* is the place of an account in the list as it is published, *after* its place once the
+exchange's own vaults are left out, as everywhere in this project: a vault is never a victim and
+never a whale (see [labels](labels.md)).
+
+{tables}
+
+The list of accounts in BTC and SOL has no dollars of what was liquidated: fills, and what was left,
+say how large an account was, not how much it lost. The list of ADL holds 34 of the 50 largest, and
+places are among these.
+"""
+
+
+def _ranking(ranking: Ranking) -> str:
+    table = _table(
+        ("Before", "After", "Account", ranking.measure.split(",")[0]),
+        (
+            (
+                _count(one.before),
+                one.vault or _count(one.after or 0),
+                f"`{one.account}`",
+                _usd(one.value),
+            )
+            for one in ranking.first
+        ),
+    )
+    rest = ranking.accounts - ranking.vaults
+    return f"By {ranking.measure}: {ranking.accounts:,} accounts, {rest:,} of users.\n\n{table}"
 
 
 def _agreements(evidence: Evidence) -> str:

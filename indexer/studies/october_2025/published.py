@@ -151,10 +151,13 @@ class Leg(msgspec.Struct, frozen=True):
 
 
 class Flagged(msgspec.Struct, frozen=True):
-    """An account in BTC or SOL."""
+    """An account in BTC or SOL: its fills in the window, and what it held after it."""
 
     user_address: str
     was_liquidated: Literal["True", "False"]
+    trades_count: int
+    position_size: Decimal
+    mark_price: Decimal
 
 
 class Published(msgspec.Struct, frozen=True):

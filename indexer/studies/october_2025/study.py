@@ -6,6 +6,7 @@ that both say "Liquidated". Then liquidation rows = ADL rows + 2 x takeovers in 
 data, and half of any difference is a whole number. Where it is not, nothing is concluded.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
@@ -32,6 +33,7 @@ from indexer.venues.hyperliquid import PROTOCOL_VAULTS
 PUBLISHED_VAULT_SHARE = Decimal("0.951")
 
 HALF = Decimal("0.5")
+RANKED = 6  # accounts of a ranking with a line of their own
 MILLION = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAMES = {vault.account: vault.name for vault in PROTOCOL_VAULTS}
@@ -109,6 +111,26 @@ class Sample(NamedTuple):
     decimals: int  # of price x size, at most
 
 
+class Ranked(NamedTuple):
+    """An account in a ranking; `vault` is its name where it is one of the exchange's own, which
+    have no place `after`."""
+
+    account: str
+    vault: str | None
+    value: Decimal
+    before: int
+    after: int | None
+
+
+class Ranking(NamedTuple):
+    """Who comes first by a measure: of `accounts` as published, of fewer once vaults are out."""
+
+    measure: str
+    accounts: int
+    vaults: int
+    first: tuple[Ranked, ...]
+
+
 class Evidence(NamedTuple):
     """Arithmetic on what is published; true whatever the rows are."""
 
@@ -127,6 +149,7 @@ class Evidence(NamedTuple):
     flagged_rows: int
     flagged_accounts: int
     flagged_vaults: tuple[tuple[str, int], ...]  # name, rows
+    rankings: tuple[Ranking, ...]
     agreements: tuple[Agreement, ...]
     row_agreements: tuple[RowAgreement, ...]
 
@@ -244,6 +267,7 @@ def _evidence(published: Published) -> Evidence:
         flagged_rows=len(flagged),
         flagged_accounts=len(set(flagged)),
         flagged_vaults=tuple((name, vaults.count(name)) for name in sorted(set(vaults))),
+        rankings=tuple(_rankings(published)),
         agreements=tuple(_agreements(published)),
         row_agreements=tuple(_row_agreements(published)),
     )
@@ -271,6 +295,45 @@ def _sample(published: Published) -> Sample:
         own_loser=sum(leg.user == leg.liquidated_user for leg in legs),
         decimals=max(-int(product.as_tuple().exponent) for product in products),
     )
+
+
+def _rankings(published: Published) -> Iterator[Ranking]:
+    """The largest accounts of the lists that name accounts as liquidated."""
+    flagged = [row for row in published.btc_sol if row.was_liquidated == "True"]
+    deleveraged = published.accounts.deleveraged_accounts
+    yield _ranking(
+        "fills in BTC and SOL, of accounts flagged as liquidated",
+        ((row.user_address, Decimal(row.trades_count)) for row in flagged),
+    )
+    yield _ranking(
+        "USD left in BTC and SOL at mark, of the same accounts",
+        ((row.user_address, abs(row.position_size) * row.mark_price) for row in flagged),
+    )
+    yield _ranking(
+        "USD that ADL took, of the accounts that it took most from",
+        ((row.account, row.total_notional) for row in deleveraged),
+    )
+
+
+def _ranking(measure: str, rows: Iterable[tuple[str, Decimal]]) -> Ranking:
+    values = defaultdict[str, Decimal](Decimal)
+    for account, value in rows:
+        values[account] += value
+    largest = sorted(values, key=lambda account: (-values[account], account))
+    users = {account: place for place, account in enumerate(_users(largest), 1)}
+    return Ranking(
+        measure,
+        accounts=len(values),
+        vaults=len(values) - len(users),
+        first=tuple(
+            Ranked(account, NAMES.get(account), values[account], place, users.get(account))
+            for place, account in enumerate(largest[:RANKED], 1)
+        ),
+    )
+
+
+def _users(accounts: Iterable[str]) -> Iterator[str]:
+    return (account for account in accounts if account not in NAMES)
 
 
 def _agreements(published: Published) -> Iterator[Agreement]:
