@@ -4,7 +4,17 @@ import re
 from collections.abc import Iterable, Iterator
 
 from indexer.report import words
-from indexer.report.text import clean, clock, count_of, is_address, lasted, percent, sentence, usd
+from indexer.report.text import (
+    clean,
+    clock,
+    count_of,
+    is_address,
+    lasted,
+    listed,
+    percent,
+    sentence,
+    usd,
+)
 from indexer.report.whales import Line, Whale, WhaleReport
 
 # All that starts markup, a cell, a tag, a link or a mention in any of the usual dialects.
@@ -103,7 +113,7 @@ def _episodes(report: WhaleReport) -> Iterator[str]:
     )  # fmt: skip
     for rank, row in enumerate(report.episodes, 1):
         size = [words.threshold(row.threshold_usd)] if row.threshold_usd is not None else []
-        what = f"{words.listed(row.markets)} {'/'.join(row.sides)}"
+        what = f"{listed(row.markets)} {'/'.join(row.sides)}"
         money = (row.notional_usd, row.notional_mark_usd, row.realised_pnl_usd, row.equity_usd)
         yield table_row(
             [
@@ -121,6 +131,10 @@ def _episodes(report: WhaleReport) -> Iterator[str]:
                 f"{row.fills:,}",
             ]
         )
+    if report.episodes:
+        yield "\nEach as one story, also what of it lies outside of the window.\n"
+    for rank, row in enumerate(report.episodes, 1):
+        yield f"{rank}. {plain(row.story)}"
 
 
 def _whales(report: WhaleReport) -> Iterator[str]:

@@ -17,6 +17,7 @@ from indexer.report.text import (
     count_of,
     duration,
     lasted,
+    listed,
     percent,
     short,
     usd,
@@ -24,6 +25,7 @@ from indexer.report.text import (
 from indexer.report.whales import Episode, Line, Whale, WhaleReport
 
 _WIDEST = 180  # columns from which the table of episodes has room for all it could say
+_STORIES_SHOWN = 5
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -142,7 +144,7 @@ def _episodes(report: WhaleReport, console: Console) -> None:
             _account(row, whole=is_widest),
             usd(row.notional_usd) if is_wide else compact_usd(row.notional_usd),
             compact_usd(row.realised_pnl_usd),
-            Text(f"{words.listed(row.markets)} {'/'.join(map(clean, row.sides))}"),
+            Text(f"{listed(row.markets)} {'/'.join(map(clean, row.sides))}"),
             Text(words.methods(row.methods)),
             clock(row.first_at)[0 if is_wide else 11 :],
         ]
@@ -153,6 +155,8 @@ def _episodes(report: WhaleReport, console: Console) -> None:
     console.print(table)
     if not is_widest:
         _addresses(console, [clean(row.account) for row in report.episodes])
+    for rank, row in enumerate(report.episodes[:_STORIES_SHOWN], 1):
+        say(console, f"{rank:>4}  {clean(row.story)}", soft_wrap=True)
 
 
 def _account(row: Episode, *, whole: bool) -> Text:

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
@@ -103,6 +104,13 @@ def printable(text: str) -> str:
 def clean(text: str) -> str:
     """Foreign text fit for one line: printable, with single spaces."""
     return " ".join(printable(text).split())
+
+
+def listed(names: Iterable[str], most: int = 3) -> str:
+    """`ETH, BTC, SOL and 4 more`, cleaned."""
+    cleaned = [clean(name) for name in names]
+    more = f" and {len(cleaned) - most} more" if len(cleaned) > most else ""
+    return ", ".join(cleaned[:most]) + more
 
 
 def is_address(text: str) -> bool:

@@ -18,17 +18,17 @@ from psycopg.rows import dict_row
 from indexer.errors import ConfigError
 from indexer.methodology.definition import presets
 from indexer.methodology.prose import paragraph
+from indexer.report.story import sentence
 from indexer.report.text import count_of, duration, moment
+from indexer.store import episodes
 from indexer.store.database import Connection
+from indexer.store.episodes import USUAL_GAP, check_gap
 
 # As liq.at_par has them; a test holds the two together.
 PAR_TOKENS = ("USDC", "USDT0", "USDH", "USDE")
-# https://hyperliquid.gitbook.io/hyperliquid-docs/trading/liquidations: pause after a partial one
-COOLDOWN = timedelta(seconds=30)
 # What the headline means; a test holds it to `liq.total` of this definition.
 DEFINITION = "whale_report/v1"
 USUAL_WINDOW = timedelta(hours=24)  # of this definition, as is
-USUAL_GAP = timedelta(seconds=900)
 MOST_BARS = 120
 TICK = timedelta(microseconds=1)  # what timestamptz resolves
 
@@ -92,7 +92,8 @@ class Episode(msgspec.Struct, frozen=True):
 
     `methods` are in order of appearance. `equity_usd` is the account value that the exchange's
     ledger states at the first action it tells of; `threshold_usd` the largest that a flag names.
-    The peak position is over all days read up to the end of the window.
+    The peak position is over all days read up to the end of the window. `story` is the whole
+    episode in one sentence, also what of it lies outside of the window.
     """
 
     key: str
@@ -115,6 +116,7 @@ class Episode(msgspec.Struct, frozen=True):
     peak_position_usd: Decimal | None
     peak_position_market: str | None
     peak_position_day: date | None
+    story: str
 
     @property
     def lasted(self) -> timedelta:
@@ -341,10 +343,7 @@ def _check(since: timedelta, until: datetime | None, gap: timedelta, top: int) -
         raise ConfigError(f"the window must be longer than {duration(since)}")
     if until is not None and until.tzinfo is None:
         raise ConfigError(f"the end of the window, {until}, must say its time zone")
-    if gap <= COOLDOWN:
-        raise ConfigError(
-            f"the gap must exceed the venue's cooldown of {duration(COOLDOWN)}, not {duration(gap)}"
-        )
+    check_gap(gap)
     if top < 1:
         raise ConfigError(f"the report must have at least one row, not {top}")
 
@@ -403,7 +402,7 @@ class _Reader:
             unpriced=self._ask("unpriced", Unpriced),
             largest=self._ask("largest", Largest),
             markets=self._ask("markets", MarketTotal),
-            episodes=self._ask("episodes", Episode),
+            episodes=self._episodes(),
             whales=whales[: self._top],
             whales_active=len(whales),
             whales_labelled=self._rows("labelled")[0]["count"],
@@ -414,6 +413,13 @@ class _Reader:
                 self._ask("decoders", Decoders),
             ),
         )
+
+    def _episodes(self) -> tuple[Episode, ...]:
+        rows = self._rows("episodes")
+        places = [place for row in rows if (place := episodes.parsed(row["key"])) is not None]
+        told = episodes.read(self._connection, places, self._gap)
+        stories = {story.key: sentence(story) for story in told}
+        return tuple(msgspec.convert(row | {"story": stories[row["key"]]}, Episode) for row in rows)
 
     @cached_property
     def _outside(self) -> dict[str, Any]:

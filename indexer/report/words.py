@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from indexer.report.text import ABSENT, clean, count_of, exact, moment, round_usd, usd
+from indexer.report.text import ABSENT, clean, count_of, exact, listed, moment, round_usd, usd
 from indexer.report.whales import Decoders, Largest, Line, Unpriced, WhaleReport
 
 SIMULATED = "SIMULATED DATA"
@@ -119,13 +119,6 @@ def counts(line: Line) -> str:
 def where(row: Largest) -> str:
     """`ETH long`, with at most three markets."""
     return f"{listed(row.markets)} {'/'.join(row.sides)}"
-
-
-def listed(names: Iterable[str], most: int = 3) -> str:
-    """`ETH, BTC, SOL and 4 more`, cleaned."""
-    cleaned = [clean(name) for name in names]
-    more = f" and {len(cleaned) - most} more" if len(cleaned) > most else ""
-    return ", ".join(cleaned[:most]) + more
 
 
 def methods(names: Iterable[str]) -> str:
