@@ -119,7 +119,10 @@ class LedgerLiquidation(msgspec.Struct, frozen=True, gc=False):
 
 
 class AccountDay(msgspec.Struct, frozen=True, gc=False):
-    """What one account did on one UTC day in one quote token. Adds up over disjoint blocks."""
+    """What one account did on one UTC day in one quote token. Adds up over disjoint blocks.
+
+    `maker_bought` and `maker_sold` are the parts of `volume` in which another met its order,
+    `maker_markets` where, in the order of their names."""
 
     venue: str
     account: str
@@ -131,6 +134,24 @@ class AccountDay(msgspec.Struct, frozen=True, gc=False):
     realised_pnl: Decimal
     largest_position: Decimal
     largest_position_market: str
+    maker_bought: Decimal
+    maker_sold: Decimal
+    maker_markets: tuple[str, ...]
+
+
+class MarketMinute(msgspec.Struct, frozen=True, gc=False):
+    """The last trade of a market in the minute that begins at `minute`: its price in `quote`, and
+    the block that it stands in. `token` is what a pair of two dollar tokens prices, None of a
+    perpetual."""
+
+    venue: str
+    market: str
+    minute: datetime
+    token: str | None
+    quote: str
+    last_price: Decimal
+    last_at: datetime
+    last_block: int
 
 
 class BlockLine(msgspec.Struct, frozen=True, gc=False):
@@ -194,14 +215,18 @@ class ProtocolVault(msgspec.Struct, frozen=True, gc=False):
 class Rule(msgspec.Struct, frozen=True):
     """How a label or a size flag comes about.
 
-    `query` is one set-based SELECT with `%(name)s` for each parameter. `%(accounts)s` are the
-    accounts to look at, as an array, NULL for all: what it finds of an account must follow from
-    that account's facts alone, and not from when it runs. `reads` names those facts, as triggers
-    note them in `ledger.changed_account`: where none of them changed, there is nothing to look at;
-    None where it may be any. A flag rule selects venue, account,
-    level, subject_key, value_usd, threshold_usd, occurred_at; a label rule venue, account, label,
-    confidence, evidence, valid_during, the times that it holds. `sentence` is
-    printed in reports, filled with the parameters.
+    `query` is one set-based SELECT with `%(name)s` for each parameter. A flag rule selects venue,
+    account, level, subject_key, value_usd, threshold_usd, occurred_at; a label rule venue, account,
+    label, confidence, evidence, valid_during, the times that it holds. `sentence` is printed in
+    reports, filled with the parameters.
+
+    A rule of accounts looks at `%(accounts)s`, an array, NULL for all: what it finds of an account
+    must follow from that account's facts alone, and not from when it runs. `reads` names those
+    facts, as triggers note them in `ledger.changed_account`: where none of them changed, there is
+    nothing to look at; None where it may be any. Where it reads liquidations alone, flags of before
+    `%(since)s` need not be found again. A rule of days looks at episodes that ended on `%(on_days)s`,
+    NULL for all; `reach` names the parameter that says for how many days after it a day matters.
+    Sizes are those of `%(definition)s`.
     """
 
     id: str
@@ -211,6 +236,8 @@ class Rule(msgspec.Struct, frozen=True):
     parameters: dict[str, object]
     query: str
     reads: tuple[str, ...] | None = None
+    of: Literal["accounts", "days"] = "accounts"
+    reach: str = ""
 
     def __str__(self) -> str:
         return self.sentence.format(**self.parameters)

@@ -16,7 +16,19 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from indexer import labels, resources, settings, sync
-from indexer.cli import audit, chains, label_sets, totals, values, watch
+from indexer.cli import (
+    accounts,
+    audit,
+    chains,
+    debt,
+    episodes,
+    interest,
+    label_sets,
+    roles,
+    totals,
+    values,
+    watch,
+)
 from indexer.cli.console import (
     Commands,
     Duration,
@@ -37,7 +49,7 @@ from indexer.report import render, whales
 from indexer.sources.hyperliquid import HourFile
 from indexer.store import explain as explanation
 from indexer.store import labels as labeler
-from indexer.store import rollups, server, status
+from indexer.store import never_labelled, rollups, server, sizes, status
 from indexer.store.database import Connection, connect
 
 DEMO_DATABASE = "indexer_demo"
@@ -273,6 +285,10 @@ main.add_command(totals.total)
 main.add_command(totals.list_definitions)
 main.add_command(totals.reconcile)
 main.add_command(watch.watch)
+main.add_command(roles.roles)
+main.add_command(accounts.accounts)
+main.add_command(interest.interest)
+main.add_command(debt.debt)
 main.add_command(label_sets.labels)
 
 
@@ -281,26 +297,38 @@ main.add_command(label_sets.labels)
     "--rules", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A .toml file that sets parameters of rules or adds rules of your own.",
 )  # fmt: skip
+@click.option(
+    "--definition", default=sizes.DEFINITION, show_default=True,
+    help="What a size is: indexer definitions.",
+)  # fmt: skip
+@click.option(
+    "--since", type=Moment(), help="Look too at all accounts with facts from this time on, UTC."
+)
 @click.option("--again", is_flag=True, help="Look at all accounts, whether they changed or not.")
-def label(file: Path | None, again: bool) -> None:
+def label(file: Path | None, definition: str, since: datetime | None, again: bool) -> None:
     """Flag large liquidations and label accounts; withdraw what no longer holds.
 
     Looks at the accounts whose facts changed since the last run, which gives what looking at all
-    would give; at all where a rule or its parameters changed.
+    would give; at all where a rule, its parameters or the definition changed.
 
     Example: indexer label
+
+    Example: indexer label --since 2025-10-10
     """
     rules = labels.rules(file.read_bytes() if file else b"")
     with connected() as connection:
-        _label(connection, rules, again=again)
+        _label(connection, rules, definition=definition, since=since, again=again)
 
 
-def _label(connection: Connection, rules: list[Rule], *, again: bool = False) -> None:
+def _label(connection: Connection, rules: list[Rule], **choices: Any) -> None:
+    never_labelled.keep(connection, "project", label_sets.never_of_project())
     table = Table("rule", "makes", "new", "withdrawn", "standing", "what it says", box=None)
-    for change in labeler.apply(connection, rules, again=again):
+    changes = labeler.apply(connection, rules, **choices)
+    standing = labeler.standing(connection)
+    for change in changes:
         table.add_row(
-            f"{change.rule.id} v{change.rule.version}", change.rule.makes, str(change.new),
-            str(change.withdrawn), str(change.standing), str(change.rule),
+            f"{change.rule.id} v{change.rule.version}", change.rule.makes, f"{change.new:,}",
+            f"{change.withdrawn:,}", f"{standing.get(change.rule.id, 0):,}", str(change.rule),
         )  # fmt: skip
     out.print(table)
 
@@ -311,6 +339,7 @@ def report() -> None:
 
 
 report.add_command(watch.report_positions)
+report.add_command(episodes.report_episode)
 
 
 @report.command("whales")

@@ -6,7 +6,7 @@ from indexer.model import Rule
 
 RULE = Rule(
     id="REPEAT",
-    version=2,
+    version=3,
     makes="labels",
     reads=("liquidations",),
     sentence="Was liquidated in at least {times} episodes of {episode_usd:,} USD or more within"
@@ -19,9 +19,9 @@ RULE = Rule(
     },
     query="""
         WITH episodes AS (
-            SELECT venue, account, first_at, key, notional_usd AS usd
-            FROM liq.episodes()
-            WHERE notional_usd >= %(episode_usd)s AND NOT account_is_protocol_vault
+            SELECT venue, account, first_at, key, usd
+            FROM liq.sized_episodes
+            WHERE usd >= %(episode_usd)s
               AND (%(accounts)s::text[] IS NULL OR account = ANY (%(accounts)s::text[]))
         ), repeated AS (
             -- the last of so many within the days, and the times that it makes the label hold
@@ -40,7 +40,7 @@ RULE = Rule(
         SELECT held.venue, held.account, 'whale' AS label, %(confidence)s AS confidence,
                jsonb_build_object(
                    'episodes', jsonb_agg(e.key ORDER BY e.first_at, e.key),
-                   'notional_usd', trim_scale(sum(e.usd))::text
+                   'usd', trim_scale(sum(e.usd))::text
                ) AS evidence,
                held.valid_during
         FROM held

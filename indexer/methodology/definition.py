@@ -198,6 +198,18 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         return self.repeat.keep == "all" and self.sample is None and self.minimum_usd == 0
 
     @property
+    def is_of_accounts(self) -> bool:
+        """Whether what it counts of an account follows from the account's own rows, and stays as
+        they are: nothing of others, of labels, of a chain's finalized height."""
+        return (
+            self.is_additive
+            and self.leg == "liquidated"
+            and self.account_unit == "address"
+            and self.finality == "latest"
+            and self.labels == Labels()
+        )
+
+    @property
     def is_one_sum(self) -> bool:
         """Whether what it counts may stand in one sum: the notional of perpetuals and the debt of
         loans are exposure, what was lost of both is loss, and no other two are alike."""
@@ -243,7 +255,9 @@ _ONLY_OF: dict[Instrument, tuple[str, ...]] = {
 """Fields that say nothing of the other instrument."""
 _USUAL = {field.name: field.default for field in msgspec.structs.fields(Definition)}
 _DIGITS = 18  # before and after the point: what decimals of dollars and shares may have
-_SOURCE = re.compile("event|oracle|feed_log|reference|hyperliquid|file:[a-z0-9][a-z0-9_-]*")
+_SOURCE = re.compile(
+    "event|oracle|feed_log|reference|hyperliquid|hyperliquid_fills|file:[a-z0-9][a-z0-9_-]*"
+)
 
 
 def parse(text: bytes, form: Literal["toml", "json"] = "toml") -> Definition:

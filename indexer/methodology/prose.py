@@ -242,6 +242,7 @@ PHRASES: dict[str, dict[str, Said]] = {
             "another governed oracle of the chain", "同链上另一个受治理的预言机"
         ),
         "hyperliquid": Said("Hyperliquid's marks", "Hyperliquid 标记价格"),
+        "hyperliquid_fills": Said("Hyperliquid's last trades", "Hyperliquid 最近成交价"),
         "file": Said("the imported file {name}", "导入文件 {name}"),
     },
     "rounding": {

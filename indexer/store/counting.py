@@ -23,6 +23,12 @@ def query(definition: Definition) -> Sql:
     return rows(definition, legs([definition], [definition]))
 
 
+def query_of_accounts(definition: Definition) -> Sql:
+    """The rows of a definition that concern accounts, `$4`; as `query` where that can be told
+    without looking at others: see `Definition.is_of_accounts`."""
+    return rows(definition, legs([definition], [definition], of_accounts=True), window=_TRUE)
+
+
 def rows(
     definition: Definition,
     source: Sql,

@@ -28,6 +28,7 @@ class _Row(msgspec.Struct, frozen=True):
     paragraph_en: str
     paragraph_zh: str
     query: str
+    account_query: str | None
 
 
 def keep(connection: Connection, definitions: Iterable[Definition]) -> None:
@@ -87,6 +88,9 @@ def _row(definition: Definition) -> _Row:
         is_additive=definition.is_additive, is_one_sum=definition.is_one_sum,
         paragraph_en=paragraph(definition, "en"), paragraph_zh=paragraph(definition, "zh"),
         query=counting.query(definition).as_string(None),
+        account_query=counting.query_of_accounts(definition).as_string(None)
+        if definition.is_of_accounts
+        else None,
     )  # fmt: skip
 
 

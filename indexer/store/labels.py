@@ -1,13 +1,15 @@
 """Runs the rules: what a rule finds now stands, what it no longer finds is withdrawn.
 
-A rule depends on the facts of an account alone. So it looks at the accounts whose facts changed
-since it last ran, and what comes of it is what looking at all of them would give. Where the rule
-itself changed, it looks at all.
+A rule of accounts depends on the facts of an account alone, a rule of days on the episodes of a
+day and of days before it. So it looks at the accounts or days whose facts changed since it last
+ran, and what comes of it is what looking at all of them would give. Where the rule itself changed,
+it looks at all.
 """
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,21 +19,33 @@ from psycopg.types.json import Jsonb
 
 from indexer.errors import IndexerError
 from indexer.model import Rule
+from indexer.store import sizes
 from indexer.store.database import Connection
+from indexer.store.sizes import BEGINNING, DEFINITION
 
 
 class Change(NamedTuple):
-    """What one run of a rule did, and how much of it stands now."""
+    """What one run of a rule did."""
 
     rule: Rule
     new: int
     withdrawn: int
-    standing: int
 
 
 class NeverLabelled(IndexerError):
     """A rule called an account a whale or a victim that can be neither; nothing was written."""
 
+
+class _Look(NamedTuple):
+    """What a rule looks at; None are all. No flag of these accounts that could be another now is of
+    before `since`."""
+
+    accounts: list[str] | None
+    days: list[date] | None
+    since: datetime
+
+
+_ALL = _Look(None, None, BEGINNING)
 
 # What identifies an opinion, and what it says; a change in what it says is a new row.
 _SAYS = {
@@ -46,169 +60,293 @@ _SAYS = {
         ("confidence", "evidence"),
     ),
 }
-HARMLESS = ("protocol_vault",)  # labels that say what an account is; all others are opinions on it
+# labels that say what an account is; all others are opinions on it
+HARMLESS = (
+    *("protocol_vault", "user_vault", "sub_account", "liquidator"),
+    *("contract", "safe", "erc4337", "eip7702", "market_maker"),
+)
 
 
-def apply(connection: Connection, rules: Sequence[Rule], *, again: bool = False) -> list[Change]:
-    """Make flags and labels equal to what the rules find, in one transaction; `again` looks at all
-    accounts, whether anything changed or not.
+def apply(
+    connection: Connection,
+    rules: Sequence[Rule],
+    *,
+    definition: str = DEFINITION,
+    again: bool = False,
+    since: datetime | None = None,
+) -> list[Change]:
+    """Make flags and labels equal to what the rules find, in one transaction; sizes are those of
+    `definition`. `again` looks at all accounts, whether anything changed or not, `since` at those
+    with facts from then on too.
 
     Nothing is overwritten: a row that no longer holds is closed in recorded time. The result does
-    not depend on how often or after which data it ran before. Raises NeverLabelled."""
+    not depend on how often or after which data it ran before. Raises NeverLabelled, and ConfigError
+    where no sizes can be told under the definition."""
     with connection.transaction():
         # one run at a time: a second would take the changes of the first for done
         connection.execute("LOCK TABLE ledger.label_run IN SHARE ROW EXCLUSIVE MODE")
+        if since is not None:
+            connection.execute(_NOTE_SINCE, {"since": since})
         changed = _take_changed(connection)
+        meanings = {rule.id: _meaning(rule, definition) for rule in rules}
+        meanings[_SIZES] = sizes.hash_of(connection, definition)
+        ran: dict[str, str] = dict(connection.execute(_RAN).fetchall())  # type: ignore[arg-type]
+        is_new = {id for id, meaning in meanings.items() if again or ran.get(id) != meaning}
+        if _SIZES in is_new:
+            sizes.make_all(connection, definition)
+            is_new |= {rule.id for rule in rules if rule.makes == "flags"}
+        at = sizes.refresh(connection, definition, changed["liquidations"])
         changes = [
-            _apply(connection, rule, None)
-            if again or _is_new(connection, rule)
-            else _apply(connection, rule, _to_look_at(rule, changed))
+            _apply(connection, rule, definition, _ALL)
+            if rule.id in is_new
+            else _apply(connection, rule, definition, _look_of(rule, changed, at))
             for rule in rules
         ]
-        _withdraw_rules(connection, rules)
-        _check(connection)
+        connection.cursor().executemany(_REMEMBER, [(id, meanings[id]) for id in sorted(is_new)])
+        _withdraw_rules(connection, sorted(ran.keys() - meanings.keys()))
+        _check(connection, _accounts(changed, _ON_NOBODY))
     return changes
 
 
-def _take_changed(connection: Connection) -> dict[str, set[str]]:
-    """The accounts whose facts changed since the last run, by the facts."""
-    found = defaultdict[str, set[str]](set)
-    for facts, account in connection.execute(_TAKE_ACCOUNTS):
-        found[str(facts)].add(str(account))
-    # One span at a time: what a join of them would cost, the planner cannot guess.
-    for span in connection.execute(_TAKE_TIMES).fetchall():
-        found["liquidations"].update(str(one) for (one,) in connection.execute(_VALUED, span))
+def standing(connection: Connection) -> dict[str, int]:
+    """How many flags or labels of each rule stand now."""
+    found = connection.execute(
+        """
+        SELECT rule, count(*) FROM ledger.flag WHERE upper_inf(recorded_during) GROUP BY rule
+        UNION ALL
+        SELECT rule, count(*) FROM ledger.label WHERE upper_inf(recorded_during) GROUP BY rule
+        """
+    )
+    return {str(rule): int(count) for rule, count in found}  # type: ignore[call-overload]
+
+
+# -- what changed --------------------------------------------------------------------------------
+
+# By the facts, the accounts and since when theirs are others.
+_Changed = Mapping[str, Mapping[str, datetime]]
+_SIZES = "(sizes)"  # stands among the rules that ran: episodes are made by a definition
+# who can never be called something, whatever the rule
+_ON_NOBODY = ("protocol_vaults", "never_labelled", "liquidators", "account_codes")
+_MOST_ACCOUNTS = 20_000  # beyond, all are looked at sooner
+_MOST_SPANS = 20
+
+
+def _take_changed(connection: Connection) -> _Changed:
+    """The accounts whose facts changed since the last run."""
+    found = defaultdict[str, dict[str, datetime]](dict)
+    for low, venue, high in _spans(connection):
+        span = (venue, low, high)
+        begun = {str(one): low for (one,) in connection.execute(_VALUED, span)}
+        found["liquidations"] = begun | found["liquidations"]  # the first span is the earliest
+        acted = connection.execute(_ACTED, {"venue": venue, "low": low, "high": high})
+        found["liquidators"] |= {str(one): BEGINNING for (one,) in acted}
+    # What went, went without a time.
+    for facts, account in connection.execute(_TAKE_ACCOUNTS).fetchall():
+        found[str(facts)][str(account)] = BEGINNING
     return found
 
 
-def _to_look_at(rule: Rule, changed: Mapping[str, set[str]]) -> list[str]:
-    reads = changed if rule.reads is None else rule.reads
-    return sorted(set[str]().union(*(changed.get(facts, ()) for facts in reads)))
+def _spans(connection: Connection) -> list[tuple[datetime, str, datetime]]:
+    """Times with rows that are new, in their order. One is looked at by itself: what a join of them
+    would cost, the planner cannot guess. Of many, all between them are looked at."""
+    found: list[Any] = connection.execute(_TAKE_TIMES).fetchall()
+    if len(found) > _MOST_SPANS:
+        venues = {venue for _, venue, _ in found}
+        low, high = min(one[0] for one in found), max(one[2] for one in found)
+        found = [(low, venue, high) for venue in venues]
+    return sorted(found)
+
+
+def _accounts(changed: _Changed, facts: Sequence[str]) -> list[str]:
+    return sorted({account for one in facts for account in changed.get(one, ())})
+
+
+def _look_of(rule: Rule, changed: _Changed, at: sizes.Refreshed) -> _Look:
+    if rule.of == "days":
+        reach = int(str(rule.parameters[rule.reach])) if rule.reach else 0
+        days = {day + timedelta(days=later) for day in at.days for later in range(reach + 1)}
+        return _Look([], sorted(days), BEGINNING)
+    reads = tuple(changed) if rule.reads is None else (*rule.reads, *_ON_NOBODY)
+    accounts = _accounts(changed, reads)
+    if len(accounts) > _MOST_ACCOUNTS:
+        return _ALL
+    # what is new in other facts of an account tells nothing of when its sizes changed
+    is_later = rule.reads == ("liquidations",) and not _accounts(changed, _ON_NOBODY)
+    return _Look(accounts, [], at.since if is_later else BEGINNING)
 
 
 _TAKE_ACCOUNTS = "DELETE FROM ledger.changed_account RETURNING facts, account"
+# A span may be endless: all that there is was valued again.
 _TAKE_TIMES = """
     WITH taken AS (DELETE FROM ledger.changed_times RETURNING venue, times)
-    SELECT venue, lower(span)::text, upper(span)::text  -- they may be infinite
+    SELECT greatest(lower(span), '0001-01-01Z'), venue, least(upper(span), '9999-12-31Z')
     FROM (SELECT venue, unnest(range_agg(times)) AS span FROM taken GROUP BY venue) spans
 """
 _VALUED = """
     SELECT DISTINCT account FROM ledger.valuation
     WHERE venue = %s AND block_at >= %s::timestamptz AND block_at <= %s::timestamptz
 """
+# Who is known as a liquidator since before stays one, whatever he did later.
+_ACTED = """
+    SELECT liquidator FROM (
+        SELECT liquidator FROM ledger.lending_liquidation
+        WHERE venue = %(venue)s AND block_at >= %(low)s AND block_at <= %(high)s
+        UNION
+        SELECT liquidator FROM ledger.liquidation
+        WHERE venue = %(venue)s AND block_at >= %(low)s AND block_at <= %(high)s
+    ) acted
+    WHERE liquidator IS NOT NULL AND NOT EXISTS (
+        SELECT FROM ledger.label known
+        WHERE known.account = acted.liquidator AND known.venue = ledger.chain_or_venue(%(venue)s)
+          AND known.rule = 'ROLE_LIQUIDATOR' AND upper_inf(known.recorded_during)
+          AND lower(known.valid_during) <= %(low)s
+    )
+"""
+_NOTE_SINCE = """
+    INSERT INTO ledger.changed_account (account, facts)
+    SELECT account, 'liquidations' FROM ledger.liquidation WHERE block_at >= %(since)s
+    UNION SELECT account, 'liquidations' FROM ledger.lending_liquidation WHERE block_at >= %(since)s
+    UNION SELECT account, 'ledger_liquidations' FROM ledger.ledger_liquidation
+          WHERE block_at >= %(since)s
+    UNION SELECT account, 'account_days' FROM ledger.account_day WHERE day >= %(since)s::date
+    ON CONFLICT DO NOTHING
+"""
+
+# -- one rule ------------------------------------------------------------------------------------
+
+_RAN = "SELECT rule, meaning FROM ledger.label_run"
+_REMEMBER = """
+    INSERT INTO ledger.label_run (rule, meaning) VALUES (%s, %s)
+    ON CONFLICT (rule) DO UPDATE SET meaning = excluded.meaning, ran_at = now()
+"""
 
 
-def _meaning(rule: Rule) -> str:
-    said = (rule.version, rule.makes, rule.query, sorted(_parameters(rule).items()))
+def _meaning(rule: Rule, definition: str) -> str:
+    said = (rule.version, rule.makes, rule.query, sorted(_parameters(rule, definition).items()))
     return hashlib.sha256(msgspec.json.encode(said)).hexdigest()
 
 
-def _parameters(rule: Rule) -> dict[str, Any]:
-    return {name: msgspec.to_builtins(value) for name, value in rule.parameters.items()}
+def _parameters(rule: Rule, definition: str) -> dict[str, Any]:
+    """As they are stored; a size is one under a definition."""
+    said = {name: msgspec.to_builtins(value) for name, value in rule.parameters.items()}
+    return said | ({"definition": definition} if rule.makes == "flags" else {})
 
 
-def _is_new(connection: Connection, rule: Rule) -> bool:
-    """Whether a rule never ran as it is now."""
-    row: Any = connection.execute(
-        "SELECT meaning FROM ledger.label_run WHERE rule = %s", (rule.id,)
-    ).fetchone()
-    return row is None or row[0] != _meaning(rule)
-
-
-def _apply(connection: Connection, rule: Rule, accounts: list[str] | None) -> Change:
+def _apply(connection: Connection, rule: Rule, definition: str, look: _Look) -> Change:
+    if not (look is _ALL or look.accounts or look.days):
+        return Change(rule, 0, 0)
     table, key, says = _SAYS[rule.makes]
-    columns = sql.SQL(", ").join(map(sql.Identifier, (*key, *says)))
-    names = {
-        "table": sql.Identifier("ledger", table),
-        "columns": columns,
-        "same": sql.SQL(
-            # the account by itself, as a comparison of rows that may be NULL cannot be hashed
+    statement = _APPLY.format(
+        query=sql.SQL(rule.query),
+        table=sql.Identifier("ledger", table),
+        columns=sql.SQL(", ").join(map(sql.Identifier, (*key, *says))),
+        what=sql.Identifier(key[2]),
+        # the account by itself, as a comparison of rows that may be NULL cannot be hashed
+        same=sql.SQL(
             "stored.account = found.account"
             " AND ({stored}, stored.rule_version, stored.parameters)"
-            " IS NOT DISTINCT FROM ({found}, %(rule_version)s, %(parameters)s::jsonb)"
-        ).format(
-            stored=_prefixed("stored", (*key, *says)), found=_prefixed("found", (*key, *says))
-        ),
-        # of these accounts it was looked; what it said of others still stands
-        "mine": sql.SQL("stored.rule = %(rule)s AND upper_inf(stored.recorded_during)")
-        + sql.SQL("" if accounts is None else " AND stored.account = ANY (%(accounts)s::text[])"),
-    }
-    values = {
-        "rule": rule.id, "rule_version": rule.version, "parameters": Jsonb(_parameters(rule)),
-        "accounts": accounts,
-    }  # fmt: skip
-    connection.execute("DROP TABLE IF EXISTS pg_temp.found_now")
+            " IS NOT DISTINCT FROM ({found}, %(rule_version)s, %(said)s::jsonb)"
+        ).format(stored=_of("stored", (*key, *says)), found=_of("found", (*key, *says))),
+        stands=sql.SQL("stored.rule = %(rule)s AND upper_inf(stored.recorded_during)"),
+        looked_at=_LOOKED_AT[rule.of if rule.makes == "flags" else "labels"],
+    )
     # Parameters are written out: the planner has to see whether it is about few accounts or all.
-    psycopg.ClientCursor(connection).execute(
-        "CREATE TEMP TABLE found_now ON COMMIT DROP AS " + rule.query,
-        {**rule.parameters, "accounts": accounts},
+    cursor = psycopg.ClientCursor(connection)
+    row: Any = cursor.execute(
+        statement,
+        {
+            **rule.parameters, "definition": definition, "accounts": look.accounts,
+            "on_days": look.days, "since": look.since, "rule": rule.id,
+            "rule_version": rule.version, "said": Jsonb(_parameters(rule, definition)),
+            "harmless": list(HARMLESS),
+        },
+    ).fetchone()  # fmt: skip
+    withdrawn, new, violation = row
+    if violation is not None:
+        raise NeverLabelled(violation)
+    return Change(rule, new, withdrawn)
+
+
+# Of these it was looked; what was said of others still stands.
+_LOOKED_AT = {
+    "labels": sql.SQL(
+        "(%(accounts)s::text[] IS NULL OR stored.account = ANY (%(accounts)s::text[]))"
+    ),
+    "accounts": sql.SQL(
+        "(%(accounts)s::text[] IS NULL OR stored.account = ANY (%(accounts)s::text[]) AND ("
+        " stored.occurred_at >= %(since)s::timestamptz"
+        " OR (stored.level, stored.subject_key) IN (SELECT level, subject_key FROM found)))"
+    ),
+    "days": sql.SQL(
+        "(%(on_days)s::date[] IS NULL OR (stored.occurred_at AT TIME ZONE 'UTC')::date"
+        " = ANY (%(on_days)s::date[]))"
+    ),
+}
+# What is new waits for what it takes the place of: one alone of a kind may stand.
+_APPLY = sql.SQL(
+    """
+    WITH found AS MATERIALIZED ({query}
+    ), withdrawn AS (
+        UPDATE {table} stored
+        SET recorded_during = tstzrange(lower(recorded_during), clock_timestamp())
+        WHERE {stands} AND {looked_at} AND NOT EXISTS (SELECT FROM found WHERE {same})
+        RETURNING 1
+    ), gone AS (
+        SELECT count(*) AS rows FROM withdrawn
+    ), come AS (
+        INSERT INTO {table} ({columns}, rule, rule_version, parameters, recorded_during)
+        SELECT {columns}, %(rule)s, %(rule_version)s, %(said)s,
+               tstzrange(clock_timestamp(), NULL)
+        FROM found CROSS JOIN gone
+        WHERE NOT EXISTS (SELECT FROM {table} stored WHERE {stands} AND {same})
+        RETURNING venue, account, {what}
     )
-    withdrawn = connection.execute(_WITHDRAW.format(**names), values).rowcount
-    new = connection.execute(_INSERT.format(**names), values).rowcount
-    connection.execute(
-        "INSERT INTO ledger.label_run (rule, meaning) VALUES (%s, %s)"
-        " ON CONFLICT (rule) DO UPDATE SET meaning = excluded.meaning, ran_at = now()",
-        (rule.id, _meaning(rule)),
+    SELECT (SELECT rows FROM gone), (SELECT count(*) FROM come), (
+        SELECT min(account || ' of ' || venue || ' was to be called ' || {what} || ' and is '
+                   || ledger.never_because(venue, account))
+        FROM come WHERE {what} <> ALL (%(harmless)s)
     )
-    row: Any = connection.execute(_STANDING.format(**names), values).fetchone()
-    return Change(rule, new, withdrawn, row[0])
-
-
-_WITHDRAW = sql.SQL(
-    """
-    UPDATE {table} stored
-    SET recorded_during = tstzrange(lower(recorded_during), clock_timestamp())
-    WHERE {mine} AND NOT EXISTS (SELECT FROM found_now found WHERE {same})
     """
 )
-_INSERT = sql.SQL(
-    """
-    INSERT INTO {table} ({columns}, rule, rule_version, parameters, recorded_during)
-    SELECT {columns}, %(rule)s, %(rule_version)s, %(parameters)s,
-           tstzrange(clock_timestamp(), NULL)
-    FROM found_now found
-    WHERE NOT EXISTS (SELECT FROM {table} stored WHERE {mine} AND {same})
-    """
-)
-_STANDING = sql.SQL(
-    "SELECT count(*) FROM {table} WHERE rule = %(rule)s AND upper_inf(recorded_during)"
-)
 
 
-def _withdraw_rules(connection: Connection, rules: Sequence[Rule]) -> None:
+def _withdraw_rules(connection: Connection, gone: Sequence[str]) -> None:
     """What a rule said that is no more is withdrawn."""
-    ids = [rule.id for rule in rules]
+    if not gone:
+        return
     for table in ("flag", "label"):
         connection.execute(
             sql.SQL(
                 "UPDATE {} SET recorded_during = tstzrange(lower(recorded_during),"
-                " clock_timestamp()) WHERE upper_inf(recorded_during) AND rule <> ALL (%s)"
+                " clock_timestamp()) WHERE upper_inf(recorded_during) AND rule = ANY (%s)"
             ).format(sql.Identifier("ledger", table)),
-            (ids,),
+            (gone,),
         )
-    connection.execute("DELETE FROM ledger.label_run WHERE rule <> ALL (%s)", (ids,))
+    connection.execute("DELETE FROM ledger.label_run WHERE rule = ANY (%s)", (gone,))
 
 
-def _check(connection: Connection) -> None:
-    """No standing opinion is on an account that can never have one."""
+def _check(connection: Connection, accounts: Sequence[str]) -> None:
+    """No standing opinion is on one of the accounts that can never have one now."""
     row: Any = connection.execute(
         """
-        SELECT venue, account, what, ledger.never_because(venue, account)
+        SELECT account || ' of ' || venue || ' was to be called ' || what || ' and is '
+               || ledger.never_because(venue, account)
         FROM (
             SELECT venue, account, label AS what FROM ledger.label
-            WHERE upper_inf(recorded_during) AND label <> ALL (%s)
+            WHERE upper_inf(recorded_during) AND label <> ALL (%(harmless)s)
+              AND account = ANY (%(accounts)s)
             UNION ALL
-            SELECT venue, account, level FROM ledger.flag WHERE upper_inf(recorded_during)
+            SELECT venue, account, level FROM ledger.flag
+            WHERE upper_inf(recorded_during) AND account = ANY (%(accounts)s)
         ) said
         WHERE ledger.never_because(venue, account) IS NOT NULL
-        ORDER BY 1, 2, 3 LIMIT 1
+        ORDER BY 1 LIMIT 1
         """,
-        (list(HARMLESS),),
+        {"harmless": list(HARMLESS), "accounts": accounts},
     ).fetchone()
     if row is not None:
-        venue, account, what, why = row
-        raise NeverLabelled(f"{account} of {venue} was to be called {what} and is {why}")
+        raise NeverLabelled(row[0])
 
 
-def _prefixed(alias: str, columns: tuple[str, ...]) -> sql.Composed:
+def _of(alias: str, columns: tuple[str, ...]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(alias, column) for column in columns)

@@ -2,10 +2,12 @@
 liquidation, with what it was worth under one or several ways to value.
 
 `$1` and `$2` are times, half-open, and `$3` the venues to look at. All three bound every table that
-is read, so that each is read by its index.
+is read, so that each is read by its index. Of accounts, those in `$4`, values are looked up one by
+one: their rows lie far apart in time.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from psycopg import sql
 
@@ -14,20 +16,26 @@ from indexer.methodology.definition import LENDING_METHODS, Definition
 Sql = sql.Composed | sql.SQL
 
 _IN_WINDOW = sql.SQL("{of}.venue = ANY ($3) AND {of}.block_at >= $1 AND {of}.block_at < $2")
+_OF_ACCOUNTS = sql.SQL(" AND {of}.account = ANY ($4)")
 
 
-def legs(definitions: Sequence[Definition], values: Sequence[Definition]) -> Sql:
+def legs(
+    definitions: Sequence[Definition], values: Sequence[Definition], *, of_accounts: bool = False
+) -> Sql:
     """The legs that any of `definitions` may count; `usd_0`, `source_0`, `trust_0` and so on say
-    what each is worth as each of `values` values it, NULL where that is unknown."""
+    what each is worth as each of `values` values it, NULL where that is unknown.
+
+    Of accounts there are only the legs that were liquidated: who else was part of a trade is in
+    no index."""
     methods = {method for definition in definitions for method in definition.methods}
     branches = []
     if methods - {"ledger_update", *LENDING_METHODS}:
         is_one_sided = all(definition.leg == "liquidated" for definition in definitions)
-        branches.append(_perp_legs(values, is_one_sided=is_one_sided))
+        branches.append(_perp_legs(values, is_one_sided or of_accounts, of_accounts))
     if methods & set(LENDING_METHODS):
-        branches.append(_lending_legs(values))
+        branches.append(_lending_legs(values, of_accounts))
     if "ledger_update" in methods:
-        branches.append(_ledger_updates(values))
+        branches.append(_ledger_updates(values, of_accounts))
     columns = [*COLUMNS, *(f"{name}_{n}" for n in range(len(values)) for name in _OF_VALUE)]
     return sql.SQL("SELECT * FROM ({}) leg ({})").format(
         sql.SQL(" UNION ALL ").join(branches), sql.SQL(", ").join(map(sql.Identifier, columns))
@@ -87,13 +95,13 @@ _BOTH_SIDES = sql.SQL(
 )
 
 
-def _perp_legs(values: Sequence[Definition], *, is_one_sided: bool) -> Sql:
+def _perp_legs(values: Sequence[Definition], is_one_sided: bool, of_accounts: bool) -> Sql:
     return _PERP.format(
         worth=_columns([_perp_worth(number, value) for number, value in enumerate(values)]),
-        prices=_joined([_perp_prices(value) for value in values]),
+        prices=_joined([_perp_prices(value) for value in values], of_accounts),
         sides=_ONE_SIDE if is_one_sided else _BOTH_SIDES,
         fill=sql.SQL("NULL" if is_one_sided else "l.event_key || '/' || l.account"),
-        in_window=_IN_WINDOW.format(of=sql.Identifier("l")),
+        in_window=_in_window("l", of_accounts),
     )
 
 
@@ -110,10 +118,10 @@ def _perp_worth(number: int, value: Definition) -> Sql:
     return (_PLAIN if is_money else _BY_MARK).format(p=_alias(number))
 
 
-def _perp_prices(value: Definition) -> Sql:
-    files = [source for source in value.prices if source.startswith("file:")]
-    sources = {"par": ["par"], "market": files, "market_or_par": [*files, "par"]}
-    return _prices(
+def _perp_prices(value: Definition) -> "_Prices":
+    traded = [one for one in value.prices if one.startswith(("file:", "hyperliquid_fills"))]
+    sources = {"par": ["par"], "market": traded, "market_or_par": [*traded, "par"]}
+    return _Prices(
         sources[value.stablecoins],
         usd=sql.Identifier(f"{value.perp_value}_usd"),
         trust=sql.Identifier("quote_trust"),
@@ -223,12 +231,12 @@ _AT_PAR = sql.SQL(
 )
 
 
-def _lending_legs(values: Sequence[Definition]) -> Sql:
+def _lending_legs(values: Sequence[Definition], of_accounts: bool) -> Sql:
     return _LENDING.format(
         worth=_columns([_lending_worth(number, value) for number, value in enumerate(values)]),
-        prices=_joined([_lending_prices(value) for value in values]),
+        prices=_joined([_lending_prices(value) for value in values], of_accounts),
         tokens=_DECIMALS if any(value.stablecoins == "par" for value in values) else _NOTHING,
-        in_window=_IN_WINDOW.format(of=sql.Identifier("l")),
+        in_window=_in_window("l", of_accounts),
     )
 
 
@@ -256,11 +264,11 @@ _TOKENS = {
 }
 
 
-def _lending_prices(value: Definition) -> Sql:
+def _lending_prices(value: Definition) -> "_Prices":
     # what its protocol counts as a dollar, where nothing else has a price for it
     sources = value.prices if value.stablecoins == "market" else (*value.prices, "par")
     if value.lending_value == "loss":
-        return _prices(
+        return _Prices(
             sources,
             usd=sql.SQL("nullif(num_nonnulls(repaid_usd, seized_usd), 0)"),
             trust=sql.SQL("greatest(repaid_trust, seized_trust)"),
@@ -268,7 +276,7 @@ def _lending_prices(value: Definition) -> Sql:
             first=sql.SQL("num_nonnulls(repaid_usd, seized_usd) DESC, "),
         )
     trust = "seized" if value.lending_value == "seized_net" else value.lending_value
-    return _prices(
+    return _Prices(
         sources,
         usd=sql.Identifier(f"{value.lending_value}_usd"),
         trust=sql.Identifier(f"{trust}_trust"),
@@ -295,17 +303,31 @@ _UPDATES = sql.SQL(
 )
 
 
-def _ledger_updates(values: Sequence[Definition]) -> Sql:
+def _ledger_updates(values: Sequence[Definition], of_accounts: bool) -> Sql:
     return _UPDATES.format(
         worth=_columns([sql.SQL("l.notional_mark, 'par', 'governed'") for _ in values]),
-        in_window=_IN_WINDOW.format(of=sql.Identifier("l")),
+        in_window=_in_window("l", of_accounts),
     )
 
 
 # -- values --------------------------------------------------------------------------------------
 
 _PLAIN = sql.SQL("{p}.usd, {p}.price_source, {p}.trust")
-_PRICES = sql.SQL(
+_NOTHING = sql.SQL("")
+
+
+class _Prices(NamedTuple):
+    """Of each row the value of the first of the sources that has one; `first` comes before their
+    order."""
+
+    sources: Sequence[str]
+    usd: sql.Composable
+    trust: sql.Composable
+    further: Sql = _NOTHING
+    first: Sql = _NOTHING
+
+
+_OF_WINDOW = sql.SQL(
     """
     LEFT JOIN (
         SELECT {distinct} v.venue, v.block_at, v.event_key, v.account, v.price_source,
@@ -313,7 +335,7 @@ _PRICES = sql.SQL(
         FROM ledger.valuation v
         WHERE {in_window} AND v.price_source = ANY ({sources}::text[]) AND {usd} IS NOT NULL
         {order}
-    )
+    ) {alias} USING (venue, event_key, account)
     """
 )
 _DISTINCT = sql.SQL("DISTINCT ON (v.venue, v.block_at, v.event_key, v.account)")
@@ -321,35 +343,48 @@ _FIRST = sql.SQL(
     "ORDER BY v.venue, v.block_at, v.event_key, v.account,"
     " {first} array_position({sources}::text[], v.price_source)"
 )
-_NOTHING = sql.SQL("")
+_OF_ROW = sql.SQL(
+    """
+    LEFT JOIN LATERAL (
+        SELECT v.price_source, {usd} AS usd, {trust} AS trust {further}
+        FROM ledger.valuation v
+        WHERE (v.venue, v.block_at, v.event_key, v.account)
+            = (l.venue, l.block_at, l.event_key, l.account)
+          AND v.price_source = ANY ({sources}::text[]) AND {usd} IS NOT NULL
+        ORDER BY {first} array_position({sources}::text[], v.price_source) LIMIT 1
+    ) {alias} ON true
+    """
+)
 
 
-def _prices(
-    sources: Sequence[str],
-    *,
-    usd: sql.Composable,
-    trust: sql.Composable,
-    further: Sql = _NOTHING,
-    first: Sql = _NOTHING,
-) -> Sql:
-    """Of each row the value of the first of the sources that has one."""
-    names = sql.Literal(list(sources))
-    is_choice = len(sources) > 1
-    return _PRICES.format(
-        distinct=_DISTINCT if is_choice else _NOTHING,
-        usd=usd, trust=trust, further=further, sources=names,
-        in_window=_IN_WINDOW.format(of=sql.Identifier("v")),
-        order=_FIRST.format(sources=names, first=first) if is_choice else _NOTHING,
-    )  # fmt: skip
+def _joined(prices: Sequence[_Prices], of_accounts: bool) -> Sql:
+    join = _of_row if of_accounts else _of_window
+    return sql.SQL(" ").join(join(one, _alias(number)) for number, one in enumerate(prices))
 
 
-def _joined(prices: Sequence[Sql]) -> Sql:
+def _of_row(prices: _Prices, alias: sql.Identifier) -> Sql:
+    named = {**prices._asdict(), "sources": sql.Literal(list(prices.sources))}
+    return _OF_ROW.format(**named, alias=alias)
+
+
+def _of_window(prices: _Prices, alias: sql.Identifier) -> Sql:
     """By what names a liquidation. Its time would say no more, and tempt the planner to merge by
     venue and time, where many rows of a block are the same: that read six times the pages."""
-    return sql.SQL(" ").join(
-        sql.SQL("{} {} USING (venue, event_key, account)").format(one, _alias(number))
-        for number, one in enumerate(prices)
+    named = {**prices._asdict(), "sources": sql.Literal(list(prices.sources))}
+    is_choice = len(prices.sources) > 1
+    return _OF_WINDOW.format(
+        **named,
+        alias=alias,
+        distinct=_DISTINCT if is_choice else _NOTHING,
+        in_window=_in_window("v"),
+        order=_FIRST.format(**named) if is_choice else _NOTHING,
     )
+
+
+def _in_window(alias: str, of_accounts: bool = False) -> Sql:
+    of = sql.Identifier(alias)
+    window = _IN_WINDOW.format(of=of)
+    return window + _OF_ACCOUNTS.format(of=of) if of_accounts else window
 
 
 def _columns(worths: Sequence[Sql]) -> Sql:

@@ -27,6 +27,7 @@ CREATE TABLE ledger.definition (
     paragraph_en text NOT NULL,
     paragraph_zh text NOT NULL,
     query text NOT NULL,
+    account_query text,
     registered_at timestamptz NOT NULL DEFAULT now()
 );
 
@@ -353,6 +354,23 @@ LANGUAGE plpgsql STABLE SET work_mem = '64MB' SET jit = off AS $$
 BEGIN
     RETURN QUERY EXECUTE (ledger.defined(definition)).query
         USING low, high, ledger.venues_with_rows(), block_from, block_to;
+END $$;
+
+CREATE FUNCTION ledger.lines_of(definition text, accounts text[], since timestamptz)
+RETURNS TABLE ({shown})
+LANGUAGE plpgsql STABLE SET work_mem = '64MB' SET jit = off AS $$
+DECLARE
+    query text := (ledger.defined(definition)).account_query;
+BEGIN
+    IF accounts IS NULL THEN
+        RETURN;
+    END IF;
+    IF query IS NULL THEN
+        RAISE EXCEPTION 'what % counts of an account does not follow from its own rows', definition
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN QUERY EXECUTE query
+        USING since, timestamptz 'infinity', ledger.venues_with_rows(), accounts;
 END $$;
 
 CREATE FUNCTION liq.counted(
@@ -701,6 +719,8 @@ FUNCTION_COMMENTS = {
     "ledger.defined(text)": "The definition of an id, or an error.",
     "ledger.moment_of(text, text)": "A date in the time zone of a definition, or a time with its"
     " own.",
+    "ledger.lines_of(text, text[], timestamptz)": "Rows of a definition that concern accounts, from"
+    " a time on.",
     "ledger.lines(text, timestamptz, timestamptz, bigint, bigint)": "All rows of a definition:"
     " those that it counts, and those that it leaves out, each with the line that it stands on.",
     "ledger.forget_days(timestamptz, timestamptz)": "Sums of these days do not hold any more.",
@@ -759,6 +779,8 @@ COMMENTS = {
     "paragraph_en": "The methodology in words, made from the body.",
     "paragraph_zh": "The same in Chinese.",
     "query": "What it compiles to. $1, $2: window. $3: venues. $4, $5: blocks.",
+    "account_query": "What it compiles to for accounts, $4, from $1 to $2; NULL where what it counts"
+    " of an account does not follow from its own rows.",
     "registered_at": "When it was first met here.",
     "total_id": "Number of the total.",
     "definition": "Id of the definition.",
