@@ -14,6 +14,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import lz4.frame
@@ -22,6 +23,9 @@ import msgspec
 from indexer import sync
 from indexer.sources.files import READ_BYTES
 from indexer.store import database
+
+HOUSEKEEPING = ("Net Child Vaults", "Settlement", "Spot Dust Conversion")
+TAKEOVERS = ("Liquidated ", "Auto-Deleveraging")
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -74,6 +78,64 @@ def parse_every_line(path: Path, conninfo: str) -> int:
     return count
 
 
+class Day:
+    """What an account did in a day in one quote token, as the obvious program adds it up."""
+
+    def __init__(self) -> None:
+        self.fills = self.other_fills = 0
+        self.volume = self.pnl = self.largest = self.bought = self.sold = Decimal(0)
+        self.largest_market = ""
+        self.markets: set[str] = set()
+
+
+Days = dict[tuple[str, str, str], Day]  # by account, day and quote token
+Minutes = dict[
+    tuple[str, str], tuple[Decimal, int]
+]  # by coin and minute: the last price, its block
+
+
+def obvious_tables(path: Path) -> tuple[Days, Minutes, int]:
+    """Account days and last prices as they are defined, and the number of liquidation fills: text,
+    JSON, dictionaries and decimal numbers. Of a file of the main dex alone."""
+    days: Days = {}
+    minutes: Minutes = {}
+    count = 0
+    with lz4.frame.open(path, "rt") as stream:
+        for line in stream:
+            block = json.loads(line)
+            for account, fill in block["events"]:
+                if "liquidation" in fill:
+                    count += 1
+                day = days.setdefault((account, block["block_time"][:10], "USDC"), Day())
+                if fill["coin"][0] in "@#" or "/" in fill["coin"] or fill["dir"] in HOUSEKEEPING:
+                    day.other_fills += 1
+                    continue
+                price, size = Decimal(fill["px"]), Decimal(fill["sz"])
+                start = Decimal(fill["startPosition"])
+                end = start + size if fill["side"] == "B" else start - size
+                position = max(abs(start), abs(end)) * price
+                if (-position, fill["coin"]) < (-day.largest, day.largest_market):
+                    day.largest, day.largest_market = position, fill["coin"]
+                day.fills += 1
+                day.volume += price * size
+                day.pnl += Decimal(fill["closedPnl"])
+                if fill["dir"].startswith(TAKEOVERS):
+                    continue
+                minutes[fill["coin"], block["block_time"][:16]] = price, block["block_number"]
+                if not fill["crossed"]:
+                    day.markets.add(fill["coin"])
+                    if fill["side"] == "B":
+                        day.bought += price * size
+                    else:
+                        day.sold += price * size
+    return days, minutes, count
+
+
+def add_up_every_fill(path: Path, conninfo: str) -> int:
+    """The obvious program for the account table; stores nothing. Counts liquidation fills."""
+    return obvious_tables(path)[2]
+
+
 def liquidations(path: Path, conninfo: str) -> int:
     """Ours without the account table. Counts rows."""
     return _backfill(path, conninfo, with_accounts=False)
@@ -96,6 +158,7 @@ CONTESTANTS: dict[str, Callable[[Path, str], int]] = {
     "decompress": decompress,
     "decompress_best": decompress_best,
     "parse_every_line": parse_every_line,
+    "add_up_every_fill": add_up_every_fill,
     "liquidations": liquidations,
     "with_accounts": with_accounts,
 }

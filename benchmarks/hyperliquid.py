@@ -73,13 +73,18 @@ class Turn(NamedTuple):
 BOUND = Turn("LZ4 decompression alone, 512 KiB reads as ours", "decompress", 1, is_pinned=True)
 BEST = Turn("LZ4 decompression alone, 128 KiB reads", "decompress_best", 1, is_pinned=True)
 OBVIOUS = Turn("obvious program, stores nothing", "parse_every_line", 1, is_pinned=True)
+OBVIOUS_TABLE = Turn(
+    "obvious program, with account table, stores nothing", "add_up_every_fill", 1, is_pinned=True
+)
 OURS = Turn("ours, liquidations only", "liquidations", 1, is_pinned=True)
 FULL = Turn("ours, with account table", "with_accounts", 1, is_pinned=True)
 OURS_FREE = Turn("ours, liquidations only, not pinned", "liquidations", 1, is_pinned=False)
 OURS_TWO = Turn("ours, liquidations only, 2 files in 2 processes", "liquidations", 2, False)
 FULL_FREE = Turn("ours, with account table, not pinned", "with_accounts", 1, is_pinned=False)
 FULL_TWO = Turn("ours, with account table, 2 files in 2 processes", "with_accounts", 2, False)
-TURNS = (BOUND, BEST, OBVIOUS, OURS, FULL, OURS_FREE, OURS_TWO, FULL_FREE, FULL_TWO)
+TURNS = (
+    BOUND, BEST, OBVIOUS, OBVIOUS_TABLE, OURS, FULL, OURS_FREE, OURS_TWO, FULL_FREE, FULL_TWO,
+)  # fmt: skip
 
 
 class Ratio(NamedTuple):
@@ -96,6 +101,7 @@ RATIOS = (
     Ratio("the same / decompression in its fastest reads", OURS, BEST, None),
     Ratio("ours, liquidations only / obvious program", OURS, OBVIOUS, Decimal(5)),
     Ratio("ours, with account table / obvious program", FULL, OBVIOUS, Decimal(1)),
+    Ratio("the same / obvious program with account table", FULL, OBVIOUS_TABLE, None),
     Ratio("liquidations only: 2 processes / 1", OURS_TWO, OURS_FREE, None),
     Ratio("with account table: 2 processes / 1", FULL_TWO, FULL_FREE, None),
 )
@@ -224,7 +230,7 @@ def _count_expected(turn: Turn, truth: BulkTruth) -> int:
     match turn.contestant:
         case "decompress" | "decompress_best":
             return truth.bytes
-        case "parse_every_line":
+        case "parse_every_line" | "add_up_every_fill":
             return 2 * truth.liquidations  # both legs carry the mark
         case _:
             return truth.liquidations

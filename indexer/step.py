@@ -16,6 +16,7 @@ from indexer.model import (
     CoveredBlocks,
     Facts,
     LedgerLiquidation,
+    MarketMinute,
     RawEvent,
     Stretch,
     Undecoded,
@@ -27,7 +28,7 @@ from indexer.venues.hyperliquid_ledger import ledger_liquidations
 
 # A step is written when one of these is reached: they bound memory, not correctness.
 FULL_EVENTS = 20_000
-FULL_ACCOUNTS = 50_000
+FULL_SUMS = 50_000
 FULL_BLOCKS = 1_000_000
 
 
@@ -68,7 +69,7 @@ class Step:
         """Whether it is time to write."""
         return (
             len(self.raw) >= FULL_EVENTS
-            or len(self._days) >= FULL_ACCOUNTS
+            or len(self._days) >= FULL_SUMS
             or self._blocks >= FULL_BLOCKS
         )
 
@@ -80,6 +81,10 @@ class Step:
     def account_days(self) -> list[AccountDay]:
         """The account days of the blocks that this step is the first to cover."""
         return self._days.rows()
+
+    def market_minutes(self) -> list[MarketMinute]:
+        """The last trades of each minute in the blocks that this step is the first to cover."""
+        return self._days.minutes()
 
     def trades(self) -> dict[str, list[venue.Leg]]:
         """The legs read in this step, by trade."""

@@ -122,6 +122,7 @@ def _write(
     ledger.append_ledger(connection, list(step.ledger.values()))
     ledger.append_undecoded(connection, undecoded)
     ledger.add_account_days(connection, step.account_days())
+    ledger.add_market_minutes(connection, step.market_minutes())
     for facts, blocks in step.covered.items():
         ledger.cover(connection, VENUE, facts, blocks, venue.SPEC.decoder_version)
     counts = Counter(

@@ -37,6 +37,7 @@ def everything(connection: Connection) -> dict[str, Rows]:
         "undecoded": rows(connection, "SELECT * FROM ledger.undecoded"),
         "ledger": rows(connection, "SELECT * FROM ledger.ledger_liquidation"),
         "days": rows(connection, "SELECT * FROM ledger.account_day"),
+        "minutes": rows(connection, "SELECT * FROM ledger.market_minute"),
         "orders": rows(connection, "SELECT * FROM liq.orders"),
         "actions": rows(connection, "SELECT * FROM liq.actions"),
         "episodes": rows(connection, "SELECT * FROM liq.episodes()"),

@@ -38,7 +38,7 @@ def test_a_tiny_run_checks_its_results_and_writes_every_row(tmp_path: Path) -> N
     rows = [row[0] for row in re.findall(r"^\| (.*?) \|( .*? \|)+$", text, re.MULTILINE)]
     turns, ratios = [turn.label for turn in TURNS], [ratio.label for ratio in RATIOS]
     assert rows == ["Contestant", "---", *turns, "Ratio", "---", *ratios]
-    assert "11 results were compared with the truth of the files, all equal" in text
+    assert "12 results were compared with the truth of the files, all equal" in text
     assert "fsync, synchronous_commit, full_page_writes on" in text
 
 

@@ -16,6 +16,7 @@ from indexer.model import (
     Facts,
     LedgerLiquidation,
     Liquidation,
+    MarketMinute,
     ProtocolVault,
     RawEvent,
     Undecoded,
@@ -273,7 +274,8 @@ def add_account_days(connection: Connection, rows: Sequence[AccountDay]) -> None
     if not rows:
         return
     columns = AccountDay.__struct_fields__
-    _stage(connection, "account_day", columns, map(msgspec.structs.astuple, rows))
+    staged = ((*msgspec.structs.astuple(row)[:-1], list(row.maker_markets)) for row in rows)
+    _stage(connection, "account_day", columns, staged)
     connection.execute(
         """
         INSERT INTO ledger.account_day AS stored
@@ -290,7 +292,35 @@ def add_account_days(connection: Connection, rows: Sequence[AccountDay]) -> None
                 WHEN excluded.largest_position < stored.largest_position
                     THEN stored.largest_position_market
                 ELSE least(excluded.largest_position_market, stored.largest_position_market)
-            END
+            END,
+            -- unknown, as of days that were counted before these columns were there, stays so
+            maker_bought = stored.maker_bought + excluded.maker_bought,
+            maker_sold = stored.maker_sold + excluded.maker_sold,
+            maker_markets = CASE WHEN stored.maker_markets @> excluded.maker_markets
+                THEN stored.maker_markets
+                ELSE ledger.united(stored.maker_markets, excluded.maker_markets) END
+        """
+    )
+
+
+def add_market_minutes(connection: Connection, rows: Sequence[MarketMinute]) -> None:
+    """Add last trades of newly covered blocks: the one in the highest block stands, in whatever
+    order they come. In key order, so that two writers cannot deadlock."""
+    if not rows:
+        return
+    columns = MarketMinute.__struct_fields__
+    _stage(connection, "market_minute", columns, map(msgspec.structs.astuple, rows))
+    connection.execute(
+        """
+        INSERT INTO ledger.market_minute AS stored
+        SELECT * FROM staged_market_minute ORDER BY venue, market, minute
+        ON CONFLICT (venue, market, minute) DO UPDATE SET
+            token = excluded.token,
+            quote = excluded.quote,
+            last_price = excluded.last_price,
+            last_at = excluded.last_at,
+            last_block = excluded.last_block
+        WHERE excluded.last_block > stored.last_block
         """
     )
 

@@ -1,5 +1,6 @@
 """What liquidations of lending protocols were worth, by each source of prices that is stored."""
 
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from psycopg import sql
@@ -7,6 +8,10 @@ from psycopg import sql
 from indexer.evm_model import Bonus, FeeRule
 from indexer.store.database import Connection
 from indexer.store.staged import IN_SCOPE, KEY, Scope
+
+# Of each minute the last trade is known, and one after the moment says nothing of it: in a market
+# that trades every minute there is one of at most two minutes before any moment.
+LAST_TRADE_MAX_AGE = timedelta(minutes=2)
 
 
 class Terms(NamedTuple):
@@ -38,7 +43,9 @@ def stage(connection: Connection, scope: Scope, terms: Terms) -> int:
             connection,
             values | {"file": name, "source": f"file:{name}", "max_age": max_age},
         )
-    _stage_marks(connection, values | {"source": "hyperliquid"})
+    _stage_prices(connection, _MARK_PRICES, values | {"source": "hyperliquid"})
+    of_trades = {"source": "hyperliquid_fills", "max_age": LAST_TRADE_MAX_AGE}
+    _stage_prices(connection, _TRADE_PRICES, values | of_trades)
     if values["has_parts"]:
         connection.execute(_ADD_UP_PARTS)
     if connection.execute(_ANY_LACKS).fetchone() == (True,):
@@ -56,9 +63,9 @@ def _stage_file(connection: Connection, values: dict[str, Any]) -> None:
     connection.execute("TRUNCATE staged_file_price")
 
 
-def _stage_marks(connection: Connection, values: dict[str, Any]) -> None:
-    """Nobody expects a mark at every time: where there is none, nothing is missing."""
-    if connection.execute(_MARK_PRICES.format(**_SCOPED), values).rowcount:
+def _stage_prices(connection: Connection, query: sql.SQL, values: dict[str, Any]) -> None:
+    """Nobody expects a mark or a trade at every time: where there is none, nothing is missing."""
+    if connection.execute(query.format(**_SCOPED), values).rowcount:
         connection.execute(_WORTH.format(legs=_LEGS_IN_FILE, **_SCOPED), values)
         connection.execute("TRUNCATE staged_file_price")
 
@@ -433,6 +440,29 @@ _MARK_PRICES = sql.SQL(
           AND h.block_at >= a.block_at - interval '1 minute'
         ORDER BY h.block_at DESC, h.event_key LIMIT 1
     ) mark
+    WHERE asset.decimals <= 36
+    """
+)
+
+# The same coins at the last trade of the perpetual, which is there wherever the coin trades in each
+# minute, and not only where somebody was liquidated.
+_TRADE_PRICES = sql.SQL(
+    """
+    INSERT INTO staged_file_price
+    SELECT a.asset, false, a.block_number, ledger.scaled(traded.price, asset.decimals), traded.at
+    FROM (
+        SELECT DISTINCT leg.asset, l.block_number, l.block_at
+        FROM ledger.lending_liquidation l
+        CROSS JOIN LATERAL (VALUES
+            (l.repaid_asset), (l.bad_debt_asset),
+            (CASE WHEN NOT l.seized_is_shares THEN l.seized_asset END)
+        ) leg (asset)
+        WHERE {scope} AND EXISTS (SELECT FROM ledger.market_minute)
+    ) a
+    JOIN ledger.asset_kin kin ON (kin.chain, kin.address) = (%(chain)s, a.asset)
+        AND kin.relation IN ('self', 'wrapped', 'bridged')
+    JOIN ledger.asset ON (asset.chain, asset.address) = (%(chain)s, a.asset)
+    CROSS JOIN LATERAL ledger.traded_before(kin.family, a.block_at, %(max_age)s) traded
     WHERE asset.decimals <= 36
     """
 )

@@ -1,11 +1,12 @@
 """What liquidations of perpetuals were worth. Their records carry the amounts themselves, in a
 quote token: at par, one of those that are meant to be a dollar is one; a price file may know
-better."""
+better, or the last trade of the token against USDC. The last trade of a market stands beside a mark
+that is missing, never in the place of one that was published."""
 
 from psycopg import sql
 
 from indexer.store.database import Connection
-from indexer.store.lending_values import Terms, files_of
+from indexer.store.lending_values import LAST_TRADE_MAX_AGE, Terms, files_of
 from indexer.store.staged import IN_SCOPE, KEY, Scope, number
 
 CHAIN = "hyperliquid"  # where price files name quote tokens
@@ -22,6 +23,7 @@ def stage(connection: Connection, scope: Scope, terms: Terms) -> int:
         }  # fmt: skip
         connection.execute(_BY_FILE.format(**names), values)
         connection.execute(_UNVALUED_BY_FILE.format(**names), values)
+    connection.execute(_BY_TRADES.format(**names), {**scope, "max_age": LAST_TRADE_MAX_AGE})
     connection.execute(_SUSPECT.format(**names), scope)
     return number(connection, sql.SQL("ledger.liquidation l WHERE {}").format(IN_SCOPE), scope)
 
@@ -131,6 +133,36 @@ _UNVALUED_BY_FILE = sql.SQL(
         SELECT FROM ledger.price_point p
         WHERE (p.name, p.chain, p.asset) = (%(file)s, %(chain)s, l.quote)
     )
+    """
+)
+
+# Pairs are against USDC, which is the unit here: one of it is one dollar. A row is made where a
+# trade tells what no other source of the exchange does: what the quote token was worth, or, of a
+# record without a mark, what the market traded at. As old as the older of the trades it takes.
+_BY_TRADES = sql.SQL(
+    """
+    INSERT INTO staged_valuation (
+        {key}, price_source, fill_usd, mark_usd, bankruptcy_usd, margin_lost_usd, realised_usd,
+        quote_price, quote_quality, quote_trust, quote_as_of_at
+    )
+    SELECT l.venue, l.block_at, l.event_key, l.account, 'hyperliquid_fills', l.notional * token.usd,
+           coalesce(l.notional_mark, l.size * traded.price) * token.usd,
+           lost.bankruptcy * token.usd, lost.margin_lost * token.usd, l.realised_pnl * token.usd,
+           token.usd, 'C', 'governed', least(token.at, traded.at)
+    FROM ledger.liquidation l {equity}
+    LEFT JOIN LATERAL ledger.traded_before(l.market, l.block_at, %(max_age)s) traded
+        ON l.notional_mark IS NULL
+    LEFT JOIN LATERAL (
+        SELECT pair.market FROM ledger.market_minute pair
+        WHERE pair.token = l.quote AND pair.minute <= l.block_at
+        ORDER BY pair.minute DESC LIMIT 1
+    ) pair ON l.quote <> 'USDC'
+    LEFT JOIN LATERAL ledger.traded_before(pair.market, l.block_at, %(max_age)s) against ON true
+    CROSS JOIN LATERAL (
+        SELECT CASE l.quote WHEN 'USDC' THEN 1 ELSE against.price END AS usd,
+               CASE l.quote WHEN 'USDC' THEN traded.at ELSE against.at END AS at
+    ) token
+    WHERE {scope} AND (l.quote <> 'USDC' OR l.notional_mark IS NULL) AND token.at IS NOT NULL
     """
 )
 

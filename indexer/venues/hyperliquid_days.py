@@ -1,16 +1,14 @@
 """Every account's fills, added up by day: whales are known before they are liquidated."""
 
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, Overflow, getcontext
-from functools import cache
-from itertools import chain, groupby
-from operator import attrgetter, length_hint
-from typing import Literal
+from operator import length_hint
+from typing import Literal, NamedTuple
 
 import msgspec
 
-from indexer.model import AccountDay, BlockLine, RawEvent, Undecoded
+from indexer.model import AccountDay, BlockLine, MarketMinute, RawEvent, Undecoded
 from indexer.venues.hyperliquid import (
     EVENTS,
     HOUSEKEEPING_DIRS,
@@ -20,21 +18,45 @@ from indexer.venues.hyperliquid import (
     unknown_event,
 )
 
-_MAIN, _HIP3, _NO_PERP = "main", "hip3", "no perp"
+# The pairs in which other dollar tokens trade against USDC, as a wallet has them (@166 is USDT0 by
+# the fee tokens of its fills on 2025-10-27, too):
+# https://github.com/RabbyHub/Rabby/blob/develop/src/ui/views/Perps/constants.ts
+DOLLAR_PAIRS = {"@150": "USDE", "@166": "USDT0", "@230": "USDH"}
+
+# Who trades so meets another's order. A dir that is none of these, as of a takeover or a
+# deleveraging, is at a price that nobody offered, and nobody made it.
+_IN_THE_BOOK = frozenset(
+    {"Open Long", "Open Short", "Close Long", "Close Short", "Long > Short", "Short > Long"}
+)
+_SPOT_DIRS = frozenset({"Buy", "Sell"})
+
+_MAIN, _HIP3, _DOLLAR_PAIR, _NO_PERP = "main", "hip3", "dollar pair", "no perp"
+_MINUTE, _NEVER = timedelta(minutes=1), datetime.max.replace(tzinfo=UTC)
 
 
-@cache
 def kind_of(coin: str) -> str:
-    """Whether a coin is a perpetual of the main dex, of a HIP-3 dex, or none."""
+    """Whether a coin is a perpetual of the main dex, of a HIP-3 dex, a pair of two dollar tokens,
+    or none of them."""
     perp = market_of(coin)
     if perp is None:
-        return _NO_PERP
+        return _DOLLAR_PAIR if coin in DOLLAR_PAIRS else _NO_PERP
     return _HIP3 if perp.dex else _MAIN
 
 
+class _Kinds(dict[str, tuple[str, str]]):
+    """The kind of each coin, and its name as one object: a set finds it without comparing."""
+
+    def __missing__(self, coin: str) -> tuple[str, str]:
+        self[coin] = coin, kind_of(coin)
+        return self[coin]
+
+
+_KINDS = _Kinds()
+
+
 class DayFill(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """The part of a fill that an account's day needs; parsing less is what makes it fast, and so
-    does the order, which is that of the node."""
+    """The part of a fill that an account's day and a market's minute need; parsing less is what
+    makes it fast, and so does the order, which is that of the node."""
 
     coin: str
     px: str
@@ -43,6 +65,7 @@ class DayFill(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     start_position: str
     dir: str
     closed_pnl: str
+    crossed: bool | None = None
     fee_token: str = MAIN_QUOTE
 
 
@@ -52,64 +75,228 @@ _DAY_FILLS = msgspec.json.Decoder(list[tuple[str, DayFill]])
 
 
 class _Sum:
-    """The running sums of one account, day and quote token."""
+    """The running sums of one account, day and quote token. The volume is what was bought and sold
+    as a maker and all the rest."""
 
-    __slots__ = ("fills", "largest", "largest_market", "other_fills", "pnl", "volume")
+    __slots__ = (
+        "bought", "fills", "largest", "largest_market", "markets", "other_fills", "pnl", "rest",
+        "sold",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.fills = self.other_fills = 0
-        self.volume = self.pnl = self.largest = Decimal(0)
+        self.bought = self.sold = self.rest = self.pnl = self.largest = Decimal(0)
         self.largest_market = ""
+        self.markets: set[str] | None = None
+
+
+class _Last(NamedTuple):
+    """The last trade of a market in a minute, as far as blocks were read."""
+
+    block_number: int
+    at: datetime
+    price: str
+    quote: str
+
+
+_Lasts = dict[str, tuple[BlockLine, str, str]]  # by coin: the block, price and quote token
 
 
 class AccountDays:
-    """Adds up every account's fills into days. Fills that are no perp trade (spot, outcome tokens,
-    dust, netting, settlement) are only counted, on the row of the dex's quote token.
+    """Adds up every account's fills into days, and keeps what each market traded at last in each
+    minute. Fills that are no perp trade (spot, outcome tokens, dust, netting, settlement) are only
+    counted, on the row of the dex's quote token.
 
     Works in the caller's decimal context, which should be `EXACT`.
     """
 
     def __init__(self) -> None:
-        self._days: dict[date, _Day] = {}
+        self._days: dict[date, dict[str, dict[str, _Sum]]] = {}
+        self._minutes: dict[datetime, dict[str, _Last]] = {}
 
     def __len__(self) -> int:
-        return sum(len(sums) for day in self._days.values() for sums in day.quotes.values())
+        days = sum(len(sums) for quotes in self._days.values() for sums in quotes.values())
+        return days + sum(map(len, self._minutes.values()))
 
     def add(self, lines: Sequence[BlockLine]) -> Iterator[tuple[RawEvent, Undecoded]]:
-        """Add the fills of blocks while giving those of no known shape, or with NaN and the like in
-        them, which are in no sum. Nothing is added but by iterating.
+        """Add the fills of blocks, in the order of their heights, while giving those of no known
+        shape, or with NaN and the like in them, which are in no sum. Nothing is added but by
+        iterating.
 
         Raises UnreadableEvents at a block whose events are no list; those before it are added.
         """
-        if len(days := set(map(datetime.date, map(_block_at, lines)))) == 1:  # a step within a day
-            yield from self._days.setdefault(days.pop(), _Day()).add(lines)
-            return
-        for day, of_day in groupby(lines, key=_day_of):
-            yield from self._days.setdefault(day, _Day()).add(list(of_day))
+        ahead = iter(lines)
+        while length_hint(ahead):
+            try:
+                self._add_blocks(ahead)
+            except _OutOfRange as error:  # what stands before it in its block is added
+                yield from self._add_one_by_one(error.line, error.unread)
+            except msgspec.MsgspecError:  # none of this block is added
+                yield from self._add_one_by_one(lines[-length_hint(ahead) - 1])
 
     def rows(self) -> list[AccountDay]:
         """The days so far, in the order of their keys."""
         return [
             AccountDay(
-                SPEC.name, account, day, quote, s.fills, s.other_fills, s.volume, s.pnl, s.largest,
-                s.largest_market,
+                SPEC.name, account, day, quote, s.fills, s.other_fills, s.bought + s.sold + s.rest,
+                s.pnl, s.largest, s.largest_market, s.bought, s.sold,
+                tuple(sorted(s.markets or ())),
             )
-            for day, sums_of in sorted(self._days.items())
-            for quote, sums in sorted(sums_of.quotes.items())
+            for day, quotes in sorted(self._days.items())
+            for quote, sums in sorted(quotes.items())
             for account, s in sorted(sums.items())
             if s.fills or s.other_fills
         ]  # fmt: skip
 
+    def minutes(self) -> list[MarketMinute]:
+        """The minutes so far, in the order of their keys."""
+        return [
+            MarketMinute(
+                SPEC.name, coin, minute, DOLLAR_PAIRS.get(coin), last.quote, price, last.at,
+                last.block_number,
+            )
+            for minute, lasts in sorted(self._minutes.items())
+            for coin, last in sorted(lasts.items())
+            if (price := Decimal(last.price)) > 0
+        ]  # fmt: skip
 
-_events_of, _block_at = attrgetter("events"), attrgetter("block_at")
+    def _add_one_by_one(
+        self, line: BlockLine, last: int | None = None
+    ) -> Iterator[tuple[RawEvent, Undecoded]]:
+        """Add the fills of a block, or its last ones."""
+        try:
+            bodies = [bytes(body) for body in EVENTS.decode(line.events)]
+        except msgspec.MsgspecError as error:
+            raise UnreadableEvents(line, error) from error
+        for body in bodies if last is None else bodies[-last:]:
+            alone = msgspec.structs.replace(line, events=b"[%b]" % body)
+            try:
+                _DAY_FILL.decode(body)  # says where in the fill it cannot be read
+                self._add_blocks(iter([alone]))
+            except (msgspec.MsgspecError, _OutOfRange) as error:
+                yield unknown_event(body, line, f"in no account's day: {error}")
+
+    # One loop, almost without calls of our own: two million fills an hour pass here.
+    def _add_blocks(self, ahead: Iterator[BlockLine]) -> None:
+        """The two legs of a trade stand side by side and share price and size.
+
+        Raises MsgspecError at a block that cannot be read, _OutOfRange at a fill with NaN and the
+        like, which is in no sum."""
+        number, decode = getcontext().create_decimal, _DAY_FILLS.decode  # faster than Decimal
+        in_the_book, housekeeping, hip3, no_perp = _IN_THE_BOOK, HOUSEKEEPING_DIRS, _HIP3, _NO_PERP
+        zero, lowest, highest = Decimal(0), -_HIGHEST, _HIGHEST
+        price = size = notional = zero
+        px_text, sz_text, coin, kind = "", None, "", no_perp
+        day: dict[str, dict[str, _Sum]] = {}
+        main: dict[str, _Sum] = {}
+        sums, quote = main, MAIN_QUOTE
+        since = until = _NEVER
+        lasts: _Lasts = {}
+        fills: Iterator[tuple[str, DayFill]] = iter(())
+        line, is_market, kinds = None, True, _KINDS
+        try:
+            for line in ahead:
+                if not since <= line.block_at < until:
+                    self._keep_minute(since, lasts)
+                    lasts = {}
+                    since = line.block_at.replace(second=0, microsecond=0)
+                    until = since + _MINUTE
+                    day = self._days.setdefault(since.date(), {MAIN_QUOTE: {}})
+                    main = day[MAIN_QUOTE]
+                    coin = ""
+                fills = iter(decode(line.events))
+                sz_text = None  # the same price in another block is a later one
+                for user, fill in fills:
+                    if fill.coin != coin:
+                        sums, quote, sz_text = main, MAIN_QUOTE, None
+                        coin, kind = kinds[fill.coin]
+                    if kind is hip3:
+                        quote = fill.fee_token
+                        sums = day.setdefault(quote, {})
+                    try:
+                        total = sums[user]
+                    except KeyError:
+                        total = sums[user] = _Sum()
+                    crossed = fill.crossed
+                    if kind is no_perp or fill.dir not in in_the_book:
+                        if kind is no_perp or kind is _DOLLAR_PAIR or fill.dir in housekeeping:
+                            if kind is _DOLLAR_PAIR and _is_spot_trade(fill):
+                                lasts[coin] = line, fill.px, quote
+                            total.other_fills += 1
+                            continue
+                        crossed, sz_text, is_market = None, None, False
+                    px, sz = fill.px, fill.sz
+                    if sz != sz_text or px != px_text:
+                        sz_text = None  # not the numbers of this text until they are checked
+                        price, size = number(px), number(sz)
+                        notional = price * size
+                        if not zero < notional < highest:
+                            if not lowest < notional < highest:
+                                raise Overflow
+                            is_market = False
+                        if is_market:
+                            lasts[coin] = line, px, quote
+                            px_text, sz_text = px, sz
+                        else:
+                            is_market = True
+                    # the larger of the position before and after, without its sign
+                    start, is_sale = fill.start_position, fill.side == "A"
+                    if start == "0.0":
+                        position = notional
+                    else:
+                        is_short = start[0] == "-"
+                        position = -number(start) if is_short else number(start)
+                        if is_sale is is_short:
+                            position += size
+                        elif position < size:
+                            position = max(position, size - position)
+                        position *= price
+                    pnl, gain = None, fill.closed_pnl
+                    if gain != "0.0":
+                        pnl = total.pnl + number(gain)
+                        if not lowest < pnl < highest:
+                            raise Overflow
+                    if position >= total.largest:
+                        if position > highest:
+                            raise Overflow
+                        if position > total.largest or coin < total.largest_market:
+                            total.largest, total.largest_market = position, coin
+                    if pnl is not None:
+                        total.pnl = pnl
+                    total.fills += 1
+                    if crossed is not False:
+                        total.rest += notional
+                    else:
+                        if is_sale:
+                            total.sold += notional
+                        else:
+                            total.bought += notional
+                        if total.markets is None:
+                            total.markets = {coin}
+                        else:
+                            total.markets.add(coin)
+        except (ArithmeticError, IndexError) as error:  # an empty text has no first letter
+            assert line is not None
+            raise _OutOfRange(line, length_hint(fills) + 1) from error
+        finally:
+            self._keep_minute(since, lasts)
+
+    def _keep_minute(self, minute: datetime, lasts: _Lasts) -> None:
+        """Steps bring blocks in any order: of two trades the one in the higher block is the last,
+        and within a block the one that stands behind. A trade id orders nothing: it is a hash."""
+        kept = self._minutes.setdefault(minute, {}) if lasts else {}
+        for coin, (line, price, quote) in lasts.items():
+            height = line.block_number or 0
+            if coin not in kept or kept[coin].block_number <= height:
+                kept[coin] = _Last(height, line.block_at, price, quote)
 
 
-def _in_no_day(body: bytes, line: BlockLine, error: Exception) -> tuple[RawEvent, Undecoded]:
-    return unknown_event(body, line, f"in no account's day: {error}")
-
-
-def _day_of(line: BlockLine) -> date:
-    return line.block_at.date()
+def _is_spot_trade(fill: DayFill) -> bool:
+    """Whether it is at a price; spot fills are in no sum, so that no other check sees them."""
+    try:
+        return fill.dir in _SPOT_DIRS and 0 < Decimal(fill.px) < _HIGHEST
+    except ArithmeticError:
+        return False
 
 
 class UnreadableEvents(Exception):
@@ -121,113 +308,9 @@ class UnreadableEvents(Exception):
 
 
 class _OutOfRange(Exception):
-    """A fill whose numbers no market has."""
+    """A fill whose numbers no market has; with it, `unread` fills of its block are not added."""
 
-    def __init__(self, pair: tuple[str, DayFill] | None) -> None:
+    def __init__(self, line: BlockLine, unread: int) -> None:
         super().__init__("number out of range")
-        self._pair = pair
-
-    def body_in(self, line: BlockLine) -> bytes:
-        """The fill as it stands in its block."""
-        bodies = (bytes(body) for body in EVENTS.decode(line.events))
-        return next(body for body in bodies if _DAY_FILL.decode(body) == self._pair)
-
-
-class _Day:
-    """The sums of one day: by quote token, then by account."""
-
-    def __init__(self) -> None:
-        self.quotes: dict[str, dict[str, _Sum]] = {MAIN_QUOTE: {}}
-
-    def add(self, lines: Sequence[BlockLine]) -> Iterator[tuple[RawEvent, Undecoded]]:
-        """Add the fills of blocks, all through one loop; see AccountDays.add."""
-        ahead = iter(lines)
-        while length_hint(ahead):
-            fills = chain.from_iterable(map(_DAY_FILLS.decode, map(_events_of, ahead)))
-            while True:
-                try:
-                    self._add_fills(fills)
-                    break
-                except _OutOfRange as error:  # the fills after this one are still in the chain
-                    line = lines[-length_hint(ahead) - 1]
-                    yield _in_no_day(error.body_in(line), line, error)
-                except msgspec.MsgspecError:  # none of this block is added, the chain is at its end
-                    yield from self._add_one_by_one(lines[-length_hint(ahead) - 1])
-                    break
-
-    def _add_one_by_one(self, line: BlockLine) -> Iterator[tuple[RawEvent, Undecoded]]:
-        try:
-            bodies = [bytes(body) for body in EVENTS.decode(line.events)]
-        except msgspec.MsgspecError as error:
-            raise UnreadableEvents(line, error) from error
-        for body in bodies:
-            try:
-                self._add_fills(iter([_DAY_FILL.decode(body)]))
-            except (msgspec.MsgspecError, _OutOfRange) as error:
-                yield _in_no_day(body, line, error)
-
-    # One loop, almost without calls of our own: two million fills an hour pass here.
-    def _add_fills(self, fills: Iterator[tuple[str, DayFill]]) -> None:
-        """The two legs of a trade stand side by side and share price and size.
-
-        Raises _OutOfRange at a fill with NaN and the like, which is in no sum."""
-        number = getcontext().create_decimal  # a fifth faster than Decimal
-        housekeeping, hip3, no_perp = HOUSEKEEPING_DIRS, _HIP3, _NO_PERP
-        main, kind = self.quotes[MAIN_QUOTE], no_perp
-        last_coin = px_text = sz_text = ""
-        price = size = notional = Decimal(0)
-        lowest, highest = -_HIGHEST, _HIGHEST
-        pair = None
-        try:
-            for pair in fills:
-                user, fill = pair
-                coin = fill.coin
-                if coin != last_coin:
-                    last_coin, kind = coin, kind_of(coin)
-                sums = main if kind is not hip3 else self._sums_in(fill.fee_token)
-                try:
-                    total = sums[user]
-                except KeyError:
-                    total = sums[user] = _Sum()
-                if kind is no_perp or fill.dir in housekeeping:
-                    total.other_fills += 1
-                    continue
-                px, sz = fill.px, fill.sz
-                if sz != sz_text or px != px_text:
-                    sz_text = ""  # not the numbers of this text until they are checked
-                    price, size = number(px), number(sz)
-                    notional = price * size
-                    if not lowest < notional < highest:
-                        raise Overflow
-                    px_text, sz_text = px, sz
-                # the larger of the position before and after, without its sign
-                start = fill.start_position
-                if start == "0.0":
-                    position = notional
-                else:
-                    is_short = start[0] == "-"
-                    position = -number(start) if is_short else number(start)
-                    if (fill.side == "A") is is_short:
-                        position += size
-                    elif position < size:
-                        position = max(position, size - position)
-                    position *= price
-                pnl, gain = None, fill.closed_pnl
-                if gain != "0.0":
-                    pnl = total.pnl + number(gain)
-                    if not lowest < pnl < highest:
-                        raise Overflow
-                if position >= total.largest:
-                    if position > highest:
-                        raise Overflow
-                    if position > total.largest or coin < total.largest_market:
-                        total.largest, total.largest_market = position, coin
-                if pnl is not None:
-                    total.pnl = pnl
-                total.fills += 1
-                total.volume += notional
-        except ArithmeticError as error:
-            raise _OutOfRange(pair) from error
-
-    def _sums_in(self, quote: str) -> dict[str, _Sum]:
-        return self.quotes.setdefault(quote, {})
+        self.line = line
+        self.unread = unread
