@@ -53,7 +53,7 @@ RULE = Rule(
             SELECT venue, account, unnest(range_agg(tstzrange(
                        block_at, block_at + make_interval(days => %(days)s)))) AS valid_during
             FROM owed GROUP BY venue, account
-        ), largest AS (
+        ), largest AS MATERIALIZED (
             SELECT DISTINCT ON (held.venue, held.account, held.valid_during)
                    held.valid_during, o.*, count(*) OVER (
                        PARTITION BY held.venue, held.account, held.valid_during) AS times
