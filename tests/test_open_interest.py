@@ -318,6 +318,9 @@ def ours(toml: str = "") -> list[Rule]:
 FLAGS = "SELECT account, subject_key, value_usd, threshold_usd, occurred_at FROM liq.flags"
 
 
+SMALL_TOO = "[SIZE_OI]\nleast_usd = 1"
+
+
 def flags(connection: Connection, *, again: bool = False, toml: str = "") -> Rows:
     """What stands after the rule ran, valued before."""
     values.value(connection)
@@ -360,7 +363,7 @@ def test_a_share_of_exactly_the_parameter_is_flagged(connection: Connection) -> 
     liquidate(connection, 1, size="0.3", price=70_001, notional="21000.3")
     observe(connection, "60", AT)
 
-    (flag,) = flags(connection)
+    (flag,) = flags(connection, toml=SMALL_TOO)
 
     assert flag[2:4] == (D("21000.3"), D("21000.3"))
 
@@ -417,7 +420,8 @@ def test_each_market_of_an_episode_is_a_position_of_its_own(connection: Connecti
     observe(connection, "1000", AT, "SOL2")
     observe(connection, "1250.5", AT, "xyz:TSLA")
 
-    assert [(key, value, threshold) for _, key, value, threshold, _ in flags(connection)] == [
+    found = flags(connection, toml=SMALL_TOO)
+    assert [(key, value, threshold) for _, key, value, threshold, _ in found] == [
         (KEY.format(A), D(100_000), D(50_000)),
         (KEY.format(A).replace("BTC", "SOL"), D(180_000), D(100_000)),
         (
