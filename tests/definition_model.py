@@ -42,6 +42,7 @@ class Tables(msgspec.Struct, frozen=True):
     stream: Sequence[Row]
     label: Sequence[Row]
     protocol_vault: Sequence[Row]
+    owner_of: Sequence[Row]
 
 
 def read(connection: Connection) -> Tables:
@@ -133,8 +134,8 @@ def lines(
 
 
 def _perp_legs(rows: Iterable[Row], tables: Tables, d: Definition) -> Iterator[Line]:
-    files = [source for source in d.prices if source.startswith("file:")]
-    sources = {"par": ["par"], "market": files, "market_or_par": [*files, "par"]}[d.stablecoins]
+    traded = [one for one in d.prices if one.startswith(("file:", "hyperliquid_fills"))]
+    sources = {"par": ["par"], "market": traded, "market_or_par": [*traded, "par"]}[d.stablecoins]
     worth = _by_row(tables.valuation)
     for row in rows:
         value = _first(worth[_key(row)], sources, f"{d.perp_value}_usd")
@@ -143,7 +144,8 @@ def _perp_legs(rows: Iterable[Row], tables: Tables, d: Definition) -> Iterator[L
             trust = "market"
         both = Line(
             instrument="perp", venue=row["venue"], chain=row["venue"], account=row["account"],
-            unit=row["account"], market=row["market"], dex=row["dex"],
+            unit=_unit(tables, d, row["account"], row["venue"]), market=row["market"],
+            dex=row["dex"],
             asset=row["market"].split(":")[-1], relation="self", side=row["side"],
             method=row["method"], leg="liquidated", dir=row["dir_liquidated"],
             is_seen=row["legs_seen"] != "counterparty",
@@ -161,10 +163,20 @@ def _perp_legs(rows: Iterable[Row], tables: Tables, d: Definition) -> Iterator[L
         if row["legs_seen"] != "liquidated":
             won = row["counterparty_kind"] == "adl_winner"
             yield replace(
-                both, account=row["counterparty"], unit=row["counterparty"], leg="counterparty",
+                both, account=row["counterparty"],
+                unit=_unit(tables, d, row["counterparty"], row["venue"]), leg="counterparty",
                 dir=row["dir_counterparty"], is_seen=True, is_flat=False,
                 side={"long": "short", "short": "long"}[row["side"]] if won else row["side"],
             )  # fmt: skip
+
+
+def _unit(tables: Tables, d: Definition, account: str, *places: str) -> str:
+    """The account, or who owns it on the venue, else on the chain."""
+    if d.account_unit == "address":
+        return account
+    owners = {(one["account"], one["venue"]): one["owner"] for one in tables.owner_of}
+    known = (owners[account, place] for place in places if (account, place) in owners)
+    return next(known, account)
 
 
 def _lending_legs(rows: Iterable[Row], tables: Tables, d: Definition) -> Iterator[Line]:
@@ -189,10 +201,10 @@ def _lending_legs(rows: Iterable[Row], tables: Tables, d: Definition) -> Iterato
         usd, source, trust = _loan(row, tables, d, worth[_key(row)], chain, debt, collateral)
         if usd is None and _is_nothing(row, d, is_part=log != row["event_key"]):
             continue
-        owner = row["owner"] or row["account"]
+        holder = row["account"] if d.account_unit == "address" else row["owner"] or row["account"]
         yield Line(
             instrument="lending", venue=row["venue"], chain=chain, account=row["account"],
-            unit=owner if d.account_unit == "owner" else row["account"], market=row["market"],
+            unit=_unit(tables, d, holder, row["venue"], chain), market=row["market"],
             dex="", asset=of_bet.get("family", bet and f"{chain}/{bet}"),
             relation=of_bet.get("relation"), side=side, method=row["method"], leg="liquidated",
             dir=None, is_seen=True, margin_mode="unknown", party="user",
@@ -312,7 +324,8 @@ def _ledger_legs(rows: Iterable[Row], tables: Tables, d: Definition) -> Iterator
     for row in rows:
         yield Line(
             instrument="perp", venue=row["venue"], chain=row["venue"], account=row["account"],
-            unit=row["account"], market="*", dex="", asset="*", relation=None, side=None,
+            unit=_unit(tables, d, row["account"], row["venue"]), market="*", dex="", asset="*",
+            relation=None, side=None,
             method="ledger_update", leg="liquidated", dir=None, is_seen=True,
             margin_mode=row["margin_mode"].lower(),
             party="protocol_vault" if (row["venue"], row["account"]) in vaults else "user",
@@ -372,7 +385,8 @@ def _has_label(leg: Line, tables: Tables, d: Definition, names: Sequence[str]) -
         return known.upper_inf if as_of is None else datetime.fromisoformat(as_of) in known
 
     return any(
-        (label["venue"], label["account"]) == (leg.venue, leg.account)
+        label["account"] == leg.account
+        and label["venue"] in (leg.venue, leg.chain, "*")
         and label["label"] in names
         and leg.block_at in label["valid_during"]
         and is_held(label)

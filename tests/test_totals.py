@@ -290,7 +290,8 @@ VALUES = st.dictionaries(
 )  # fmt: skip
 LABEL = st.fixed_dictionaries(
     {
-        "account": one_of(*ACCOUNTS), "venue": one_of("hyperliquid", "aave_v3.ethereum"),
+        "account": one_of(*ACCOUNTS),
+        "venue": one_of("hyperliquid", "aave_v3.ethereum", "ethereum", "*"),
         "label": one_of("whale", "bot"), "from": one_of(None, T0, T0 + timedelta(seconds=60)),
         "known": one_of(None, NEXT + timedelta(hours=1)),
         "until": one_of(None, NEXT + timedelta(hours=20)),
@@ -302,6 +303,11 @@ WORLD = st.fixed_dictionaries(
         "loans": st.lists(st.tuples(LOAN, VALUES), max_size=12),
         "updates": st.lists(UPDATE, max_size=4),
         "labels": st.lists(LABEL, max_size=3),
+        "owners": st.dictionaries(
+            st.tuples(one_of(*ACCOUNTS), one_of("hyperliquid", "aave_v3.ethereum", "base")),
+            one_of(INK, JJ),
+            max_size=3,
+        ),
         "final": st.dictionaries(one_of("ethereum", "base"), one_of(10, 20, 30)),
     }
 )
@@ -322,6 +328,8 @@ def store_world(connection: Connection, world: Raw) -> None:
         update(connection, f"u{number}", row)
     for number, row in enumerate(world["labels"]):
         label(connection, number, row)
+    for (account, venue), owner in world["owners"].items():
+        own(connection, account, venue, owner)
     for chain, height in world["final"].items():
         stream(connection, chain, height)
     tokens(connection)
@@ -965,6 +973,79 @@ def test_a_price_set_takes_dates_as_the_other_functions_do(world: Connection) ->
     utc = ("'2025-10-10T00:00:00Z'::timestamptz", "'2025-10-11T00:00:00Z'::timestamptz")
 
     assert asked(world, query.format("'2025-10-10'", "'2025-10-11'", *utc)) == [(True,)]
+
+
+# -- whose accounts, and which labels --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("venue", "accounts"),
+    [("hyperliquid", ["0xink"]), ("aave_v3.ethereum", [ALICE]), ("ethereum", [ALICE])],
+)
+def test_an_owner_that_is_proved_on_the_venue_takes_an_accounts_place(
+    connection: Connection, venue: str, accounts: list[str]
+) -> None:
+    perp(connection, "p1", {"usd": "1"})
+    own(connection, ALICE, venue, "0xink")
+
+    assert units(connection, PERP_TOML + 'account_unit = "owner"') == accounts
+    assert units(connection, PERP_TOML, "mine/v2") == [ALICE]
+
+
+@pytest.mark.parametrize(
+    ("owner", "venue", "accounts"),
+    [
+        (None, "ethereum", ["0xink"]),
+        (None, "aave_v3.ethereum", ["0xink"]),
+        (None, "base", [FRANK]),
+        (DAVE, "ethereum", [DAVE]),  # the event names him, and nobody owns him
+    ],
+)
+def test_an_owner_that_is_proved_on_the_chain_takes_a_borrowers_place(
+    connection: Connection, owner: str | None, venue: str, accounts: list[str]
+) -> None:
+    value = {"oracle": {"repaid_usd": Decimal(1), "repaid_trust": "governed"}}
+    loan(connection, log("l1"), {"owner": owner, "worth": value})
+    own(connection, FRANK, venue, "0xink")
+
+    assert units(connection, LOAN_TOML + 'account_unit = "owner"') == accounts
+
+
+def test_the_owner_of_whom_an_event_names_is_asked_for_too(connection: Connection) -> None:
+    value = {"oracle": {"repaid_usd": Decimal(1), "repaid_trust": "governed"}}
+    loan(connection, log("l1"), {"owner": DAVE, "worth": value})
+    own(connection, DAVE, "ethereum", "0xchain")
+    own(connection, DAVE, "aave_v3.ethereum", "0xvenue")
+
+    assert units(connection, LOAN_TOML + 'account_unit = "owner"') == ["0xvenue"]
+
+
+@pytest.mark.parametrize(
+    ("venue", "counted"),
+    [("aave_v3.ethereum", 1), ("ethereum", 1), ("*", 1), ("base", 0), ("aave_v3.base", 0)],
+)
+def test_a_label_holds_on_a_venue_on_a_chain_or_everywhere(
+    connection: Connection, venue: str, counted: int
+) -> None:
+    value = {"oracle": {"repaid_usd": Decimal(1), "repaid_trust": "governed"}}
+    loan(connection, log("l1"), {"worth": value})
+    label(connection, 1, {"account": FRANK, "venue": venue, "label": "whale"})
+
+    only = LOAN_TOML + '[labels]\nonly = ["whale"]'
+    assert len(units(connection, only)) == counted
+
+
+def units(connection: Connection, toml: str, id: str = "mine/v1") -> list[str]:
+    definitions.keep(connection, [msgspec.structs.replace(of_toml(toml), id=id)])
+    query = "SELECT unit FROM liq.counted(%s, %s::timestamptz, %s::timestamptz)"
+    return [str(unit) for (unit,) in asked(connection, query, id, DAY, NEXT)]
+
+
+def own(connection: Connection, account: str, venue: str, owner: str) -> None:
+    insert(connection, "owner_of", {
+        "venue": venue, "account": account, "owner": owner, "via": [], "method": "said",
+        "proof": "[]", "since": T0,
+    })  # fmt: skip
 
 
 # -- random rows under random definitions

@@ -18,7 +18,7 @@ RULE = Rule(
         "confidence": Decimal(1),
     },
     query="""
-        WITH episodes AS (
+        WITH episodes AS MATERIALIZED (
             SELECT venue, account, first_at, key, usd
             FROM liq.sized_episodes
             WHERE usd >= %(episode_usd)s
@@ -33,7 +33,7 @@ RULE = Rule(
                 FROM episodes
             ) counted
             WHERE begun_at > first_at - make_interval(days => %(days)s)
-        ), held AS (
+        ), held AS MATERIALIZED (
             SELECT venue, account, unnest(range_agg(during)) AS valid_during
             FROM repeated GROUP BY venue, account
         )

@@ -17,36 +17,39 @@ RULE = Rule(
         "very_large": Decimal(10_000_000),
         "exceptional": Decimal(100_000_000),
     },
-    # Rows are read of those alone whose episodes together are large enough for anything to be.
+    # Rows are read of large episodes alone: nothing else can be large. Who can never be called
+    # large is asked last: it would be asked of each row.
     query="""
-        WITH lines AS MATERIALIZED (
-            SELECT * FROM ledger.lines_of(%(definition)s, (
-                SELECT array_agg(account) FROM (
-                    SELECT account FROM liq.sized_episodes
-                    WHERE last_at >= %(since)s
-                      AND (%(accounts)s::text[] IS NULL OR account = ANY (%(accounts)s::text[]))
-                    GROUP BY account HAVING sum(usd) >= %(large)s
-                ) enough
-            ), %(since)s) WHERE line = 'counted'
-        ), sized AS (
+        WITH large AS MATERIALIZED (
+            SELECT * FROM liq.sized_episodes
+            WHERE usd >= %(large)s AND last_at >= %(since)s
+              AND (%(accounts)s::text[] IS NULL OR account = ANY (%(accounts)s::text[]))
+        ), lines AS MATERIALIZED (
+            SELECT line.*
+            FROM ledger.lines_of(
+                %(definition)s, (SELECT array_agg(DISTINCT account) FROM large),
+                (SELECT min(first_at) FROM large)
+            ) line
+            JOIN large ON (large.account, large.venue, large.dex)
+                        = (line.account, line.venue, line.dex)
+                AND line.block_at >= large.first_at AND line.block_at <= large.last_at
+            WHERE line.line = 'counted'
+        ), sized AS MATERIALIZED (
             SELECT venue, account, 'liquidation' AS level,
                    venue || '/' || event_key || '/' || liquidated AS subject_key,
                    usd AS value_usd, block_at AS occurred_at
-            FROM lines
+            FROM lines WHERE usd >= %(large)s
             UNION ALL
             SELECT venue, account, 'order',
                    venue || '/' || account || '/' || market || '/' || order_id,
                    sum(usd), max(block_at)
-            FROM lines GROUP BY venue, account, market, order_id
+            FROM lines GROUP BY venue, account, market, order_id HAVING sum(usd) >= %(large)s
             UNION ALL
             SELECT venue, account, 'action', venue || '/' || account || '/' || action,
                    sum(usd), max(block_at)
-            FROM lines GROUP BY venue, account, action
+            FROM lines GROUP BY venue, account, action HAVING sum(usd) >= %(large)s
             UNION ALL
-            SELECT venue, account, 'episode', key, usd, last_at
-            FROM liq.sized_episodes
-            WHERE last_at >= %(since)s
-              AND (%(accounts)s::text[] IS NULL OR account = ANY (%(accounts)s::text[]))
+            SELECT venue, account, 'episode', key, usd, last_at FROM large
         )
         SELECT venue, account, level, subject_key, value_usd,
                CASE WHEN value_usd >= %(exceptional)s THEN %(exceptional)s
@@ -54,6 +57,6 @@ RULE = Rule(
                     ELSE %(large)s END AS threshold_usd,
                occurred_at
         FROM sized
-        WHERE value_usd >= %(large)s AND ledger.never_because(venue, account) IS NULL
+        WHERE ledger.never_because(venue, account) IS NULL
     """,
 )

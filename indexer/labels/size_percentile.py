@@ -14,18 +14,20 @@ RULE = Rule(
     " loans, that ended in the {days} days before, UTC, if these were {episodes} or more.",
     parameters={"share": Decimal("0.995"), "days": 30, "episodes": 500},
     query="""
-        SELECT e.venue, e.account, 'episode' AS level, e.key AS subject_key, e.usd AS value_usd,
-               usual.usd AS threshold_usd, e.last_at AS occurred_at
-        FROM ledger.episode_day of
-        CROSS JOIN LATERAL (
-            SELECT ledger.trailing_size(
-                of.instrument, of.day, %(days)s, %(share)s, %(episodes)s) AS usd
-            OFFSET 0  -- once a day
-        ) usual
-        JOIN liq.sized_episodes e ON e.instrument = of.instrument AND e.usd >= usual.usd
-            AND e.last_at >= of.day::timestamp AT TIME ZONE 'UTC'
-            AND e.last_at < (of.day + 1)::timestamp AT TIME ZONE 'UTC'
-        WHERE (%(on_days)s::date[] IS NULL OR of.day = ANY (%(on_days)s::date[]))
-          AND ledger.never_because(e.venue, e.account) IS NULL
+        WITH usual AS MATERIALIZED (  -- once a day
+            SELECT instrument, day, ledger.trailing_size(
+                       instrument, day, %(days)s, %(share)s, %(episodes)s) AS usd
+            FROM ledger.episode_day
+            WHERE %(on_days)s::date[] IS NULL OR day = ANY (%(on_days)s::date[])
+        ), large AS MATERIALIZED (
+            SELECT e.*, usual.usd AS threshold_usd
+            FROM usual JOIN liq.sized_episodes e ON e.instrument = usual.instrument
+                AND e.usd >= usual.usd AND e.last_at >= day::timestamp AT TIME ZONE 'UTC'
+                AND e.last_at < (day + 1)::timestamp AT TIME ZONE 'UTC'
+        )
+        SELECT venue, account, 'episode' AS level, key AS subject_key, usd AS value_usd,
+               threshold_usd, last_at AS occurred_at
+        FROM large
+        WHERE ledger.never_because(venue, account) IS NULL
     """,
 )

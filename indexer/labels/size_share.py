@@ -13,14 +13,17 @@ RULE = Rule(
     " perpetuals or loans, that ended on the same day, UTC.",
     parameters={"share": Decimal("0.05"), "least_usd": Decimal(1_000_000)},
     query="""
-        SELECT e.venue, e.account, 'episode' AS level, e.key AS subject_key, e.usd AS value_usd,
-               of.usd * %(share)s AS threshold_usd, e.last_at AS occurred_at
-        FROM ledger.episode_day of
-        JOIN liq.sized_episodes e ON e.instrument = of.instrument
-            AND e.usd >= of.usd * %(share)s AND e.usd >= %(least_usd)s
-            AND e.last_at >= of.day::timestamp AT TIME ZONE 'UTC'
-            AND e.last_at < (of.day + 1)::timestamp AT TIME ZONE 'UTC'
-        WHERE (%(on_days)s::date[] IS NULL OR of.day = ANY (%(on_days)s::date[]))
-          AND ledger.never_because(e.venue, e.account) IS NULL
+        WITH large AS MATERIALIZED (
+            SELECT e.*, of.usd * %(share)s AS threshold_usd
+            FROM ledger.episode_day of JOIN liq.sized_episodes e ON e.instrument = of.instrument
+                AND e.usd >= greatest(of.usd * %(share)s, %(least_usd)s)
+                AND e.last_at >= day::timestamp AT TIME ZONE 'UTC'
+                AND e.last_at < (day + 1)::timestamp AT TIME ZONE 'UTC'
+            WHERE %(on_days)s::date[] IS NULL OR of.day = ANY (%(on_days)s::date[])
+        )
+        SELECT venue, account, 'episode' AS level, key AS subject_key, usd AS value_usd,
+               threshold_usd, last_at AS occurred_at
+        FROM large
+        WHERE ledger.never_because(venue, account) IS NULL
     """,
 )

@@ -48,7 +48,8 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT array_agg(DISTINCT s.label ORDER BY s.label) AS labels
     FROM liq.labels s
-    WHERE s.venue = largest.venue AND s.account = largest.account
+    WHERE s.account = largest.account
+      AND s.venue IN (largest.venue, ledger.chain_of(largest.venue), '*')
       AND coalesce(s.valid_from, '-infinity') < %(window_to)s
       AND coalesce(s.valid_to, 'infinity') > %(window_from)s
 ) labelled ON true

@@ -11,7 +11,8 @@ SELECT active.*, said.rule, said.rule_version, said.confidence, said.evidence::t
        nullif(said.valid_from, '-infinity') AS valid_from,
        nullif(said.valid_to, 'infinity') AS valid_to
 FROM active
-JOIN liq.labels said ON said.venue = active.venue AND said.account = active.account
+JOIN liq.labels said ON said.account = active.account
+    AND said.venue IN (active.venue, ledger.chain_of(active.venue), '*')
 WHERE said.label = 'whale'
   AND coalesce(said.valid_from, '-infinity') < %(window_to)s
   AND coalesce(said.valid_to, 'infinity') > %(window_from)s

@@ -151,7 +151,7 @@ def _labels(definition: Definition) -> Sql:
 
 
 _LABELLED = sql.SQL(
-    "EXISTS (SELECT FROM ledger.label said WHERE said.venue = legs.venue"
+    "EXISTS (SELECT FROM ledger.label said WHERE said.venue IN (legs.venue, legs.chain, '*')"
     " AND said.account = legs.account AND said.label = ANY ({labels}::text[])"
     " AND said.valid_during @> legs.block_at AND {known})"
 )

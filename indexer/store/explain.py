@@ -138,7 +138,8 @@ def _opinions(ask: _Asker) -> list[Section]:
         Section(
             "labels of the account",
             ask(
-                "SELECT * FROM liq.labels WHERE account = %(account)s AND venue = %(venue)s"
+                "SELECT * FROM liq.labels WHERE account = %(account)s"
+                " AND venue IN (%(venue)s, ledger.chain_of(%(venue)s), '*')"
                 " ORDER BY rule"
             ),
         ),

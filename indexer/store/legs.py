@@ -6,7 +6,7 @@ is read, so that each is read by its index. Of accounts, those in `$4`, values a
 one: their rows lie far apart in time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from psycopg import sql
@@ -28,14 +28,17 @@ def legs(
     Of accounts there are only the legs that were liquidated: who else was part of a trade is in
     no index."""
     methods = {method for definition in definitions for method in definition.methods}
+    is_owned = any(definition.account_unit == "owner" for definition in definitions)
     branches = []
     if methods - {"ledger_update", *LENDING_METHODS}:
         is_one_sided = all(definition.leg == "liquidated" for definition in definitions)
-        branches.append(_perp_legs(values, is_one_sided or of_accounts, of_accounts))
+        owners = _owners("leg.account", is_owned)
+        branches.append(_perp_legs(values, owners, is_one_sided or of_accounts, of_accounts))
     if methods & set(LENDING_METHODS):
-        branches.append(_lending_legs(values, of_accounts))
+        owners = _owners("coalesce(l.owner, l.account)", is_owned)
+        branches.append(_lending_legs(values, owners, of_accounts))
     if "ledger_update" in methods:
-        branches.append(_ledger_updates(values, of_accounts))
+        branches.append(_ledger_updates(values, _owners("l.account", is_owned), of_accounts))
     columns = [*COLUMNS, *(f"{name}_{n}" for n in range(len(values)) for name in _OF_VALUE)]
     return sql.SQL("SELECT * FROM ({}) leg ({})").format(
         sql.SQL(" UNION ALL ").join(branches), sql.SQL(", ").join(map(sql.Identifier, columns))
@@ -56,7 +59,7 @@ _OF_VALUE = ("usd", "source", "trust")
 # `fill` is NULL where each row is a fill of its own: there is nothing to tell apart.
 _PERP = sql.SQL(
     """
-    SELECT 'perp' AS instrument, l.venue, l.venue AS chain, leg.account, leg.account AS owner,
+    SELECT 'perp' AS instrument, l.venue, l.venue AS chain, leg.account, {owner} AS owner,
            l.market, l.dex, split_part(l.market, ':', -1) AS asset, 'self' AS relation,
            leg.side, l.method, leg.leg, leg.dir, leg.is_seen,
            coalesce(l.margin_mode, 'unknown') AS margin_mode,
@@ -68,7 +71,7 @@ _PERP = sql.SQL(
            {fill} AS fill, leg.leg = 'liquidated' AND l.is_full_close IS TRUE AS is_flat
            {worth}
     FROM ledger.liquidation l {prices}
-    {sides}
+    {sides} {owners}
     WHERE {in_window}
     """
 )
@@ -95,8 +98,11 @@ _BOTH_SIDES = sql.SQL(
 )
 
 
-def _perp_legs(values: Sequence[Definition], is_one_sided: bool, of_accounts: bool) -> Sql:
+def _perp_legs(
+    values: Sequence[Definition], owners: "_Owners", is_one_sided: bool, of_accounts: bool
+) -> Sql:
     return _PERP.format(
+        **owners,
         worth=_columns([_perp_worth(number, value) for number, value in enumerate(values)]),
         prices=_joined([_perp_prices(value) for value in values], of_accounts),
         sides=_ONE_SIDE if is_one_sided else _BOTH_SIDES,
@@ -136,7 +142,7 @@ def _perp_prices(value: Definition) -> "_Prices":
 _LENDING = sql.SQL(
     """
     SELECT 'lending' AS instrument, l.venue, ledger.chain_of(l.venue) AS chain, l.account,
-           coalesce(l.owner, l.account) AS owner, l.market, '' AS dex, bet.asset, bet.relation,
+           {owner} AS owner, l.market, '' AS dex, bet.asset, bet.relation,
            bet.side, l.method, 'liquidated' AS leg, NULL AS dir, true AS is_seen,
            'unknown' AS margin_mode, 'user' AS party,
            coalesce(l.liquidator IN (l.account, l.owner), false) AS is_self,
@@ -182,6 +188,7 @@ _LENDING = sql.SQL(
                                   ledger.chain_of(l.venue) || '/' || of.collateral) END,
                CASE WHEN taken.side = 'short' THEN debt.relation ELSE collateral.relation END
     ) bet (side, asset, relation)
+    {owners}
     WHERE {in_window}
     """
 )
@@ -231,8 +238,9 @@ _AT_PAR = sql.SQL(
 )
 
 
-def _lending_legs(values: Sequence[Definition], of_accounts: bool) -> Sql:
+def _lending_legs(values: Sequence[Definition], owners: "_Owners", of_accounts: bool) -> Sql:
     return _LENDING.format(
+        **owners,
         worth=_columns([_lending_worth(number, value) for number, value in enumerate(values)]),
         prices=_joined([_lending_prices(value) for value in values], of_accounts),
         tokens=_DECIMALS if any(value.stablecoins == "par" for value in values) else _NOTHING,
@@ -287,7 +295,7 @@ def _lending_prices(value: Definition) -> "_Prices":
 
 _UPDATES = sql.SQL(
     """
-    SELECT 'perp' AS instrument, l.venue, l.venue AS chain, l.account, l.account AS owner,
+    SELECT 'perp' AS instrument, l.venue, l.venue AS chain, l.account, {owner} AS owner,
            '*' AS market, '' AS dex, '*' AS asset, NULL AS relation, NULL AS side,
            'ledger_update' AS method, 'liquidated' AS leg, NULL AS dir, true AS is_seen,
            lower(l.margin_mode) AS margin_mode,
@@ -297,17 +305,41 @@ _UPDATES = sql.SQL(
            NULL AS fill, false AS is_flat
            {worth}
     FROM ledger.ledger_liquidation l
-    LEFT JOIN ledger.protocol_vault vault USING (venue, account)
+    LEFT JOIN ledger.protocol_vault vault ON (vault.venue, vault.account) = (l.venue, l.account)
+    {owners}
     WHERE {in_window}
     """
 )
 
 
-def _ledger_updates(values: Sequence[Definition], of_accounts: bool) -> Sql:
+def _ledger_updates(values: Sequence[Definition], owners: "_Owners", of_accounts: bool) -> Sql:
     return _UPDATES.format(
+        **owners,
         worth=_columns([sql.SQL("l.notional_mark, 'par', 'governed'") for _ in values]),
         in_window=_in_window("l", of_accounts),
     )
+
+
+# -- owners --------------------------------------------------------------------------------------
+
+_Owners = Mapping[str, Sql]
+# Who is proved to own it on the venue, else on its chain. Only an owner's total asks.
+_OWNED = sql.SQL(
+    """
+    LEFT JOIN ledger.owner_of own ON (own.account, own.venue) = ({holder}, l.venue)
+    LEFT JOIN ledger.owner_of own_of_chain
+        ON (own_of_chain.account, own_of_chain.venue) = ({holder}, ledger.chain_of(l.venue))
+    """
+)
+
+
+def _owners(holder: str, is_owned: bool) -> _Owners:
+    if not is_owned:
+        return {"owner": sql.SQL(holder), "owners": _NOTHING}
+    return {
+        "owner": sql.SQL(f"coalesce(own.owner, own_of_chain.owner, {holder})"),
+        "owners": _OWNED.format(holder=sql.SQL(holder)),
+    }
 
 
 # -- values --------------------------------------------------------------------------------------
