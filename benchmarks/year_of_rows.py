@@ -18,6 +18,7 @@ from indexer import families
 from indexer.methodology.definition import presets
 from indexer.methodology.windows import Window
 from indexer.store import database, definitions, kin, server
+from indexer.store.database import Connection
 from tests.postgres import database as fresh_database
 
 BEGIN = datetime(2025, 1, 1, tzinfo=UTC)
@@ -137,7 +138,7 @@ PERP_VALUES = """
     )
     SELECT venue, block_at, event_key, account, 'par', notional, notional_mark, realised_pnl,
            1, 'A', 'governed', block_at
-    FROM ledger.liquidation ORDER BY venue, block_at, event_key, account
+    FROM ledger.liquidation {where} ORDER BY venue, block_at, event_key, account
 """
 LOANS = """
     INSERT INTO ledger.lending_liquidation
@@ -171,7 +172,7 @@ LOAN_VALUES = """
         ('oracle', CASE WHEN venue LIKE 'morpho%%' THEN 'market' ELSE 'governed' END),
         ('reference', CASE WHEN venue LIKE 'morpho%%' THEN 'governed' END)
     ) said (source, trust)
-    WHERE said.trust IS NOT NULL
+    WHERE said.trust IS NOT NULL {where}
     ORDER BY venue, block_at, event_key, account
 """
 AROUND = """
@@ -216,10 +217,10 @@ def perp(number: int, course: Course) -> Row:
     placed, action, block = number // FILLS, number // ORDERS, 600_000_000 + number // BLOCK_ROWS
     method = METHODS.get(placed % 20, "market")
     is_vault = method == "adl_of_vault"
-    account = VAULT if is_vault else _address(f"a{_skewed('a', action) >> 2}")
+    account = VAULT if is_vault else address(f"a{_skewed('a', action) >> 2}")
     coin_number = _skewed("c", placed) * 150 >> 20
     coin = f"C{coin_number}"
-    size = (1 << 30) // (_drawn("s", number) + 100)
+    size = (1 << 30) // (drawn("s", number) + 100)
     e5 = size * (coin_number * 7919 % 50_021 + 100 + block % 101)
     return Row(
         "protocol_vault" if is_vault else "counted", "perp", "hyperliquid", account, coin, coin,
@@ -232,14 +233,14 @@ def perp(number: int, course: Course) -> Row:
 
 def loan(number: int, course: Course) -> Row:
     """The liquidation of a loan of a number."""
-    venue = VENUES[_drawn("v", number) % len(VENUES)]
+    venue = VENUES[drawn("v", number) % len(VENUES)]
     chain = venue.partition(".")[2]
-    account = _address(f"b{_skewed('b', number) >> 2}")
+    account = address(f"b{_skewed('b', number) >> 2}")
     key = f"0x{_md5(f't{number}')}{_md5(f'v{number}')}/{number % 300}"
-    debt = _token(chain, DEBTS[_drawn("d", number) % len(DEBTS)])
-    collateral = _token(chain, COLLATERALS[_drawn("k", number) % len(COLLATERALS)])
+    debt = _token(chain, DEBTS[drawn("d", number) % len(DEBTS)])
+    collateral = _token(chain, COLLATERALS[drawn("k", number) % len(COLLATERALS)])
     owes, has = debt.family == "USD", collateral.family == "USD"
-    dollars = (1 << 28) // (_drawn("r", number) + 100)
+    dollars = (1 << 28) // (drawn("r", number) + 100)
     e8 = dollars * (100_000_000 + (20_000_000 + number // LOANS_A_BLOCK) % 10_007)
     return Row(
         "permissionless" if venue.startswith("morpho") else "counted", "lending", venue, account,
@@ -277,16 +278,18 @@ def _md5(text: str) -> str:
 
 
 @cache
-def _address(name: str) -> str:
+def address(name: str) -> str:
+    """Of the account of a name."""
     return f"0x{_md5(name)}00000000"
 
 
-def _drawn(what: str, number: int) -> int:
+def drawn(what: str, number: int) -> int:
+    """As the SQL function of this name."""
     return int(_md5(f"{what}{number}")[:5], 16)
 
 
 def _skewed(what: str, number: int) -> int:
-    return _drawn(what, number) ** 3 >> 40
+    return drawn(what, number) ** 3 >> 40
 
 
 def _text(number: int, digits: int) -> str:
@@ -308,6 +311,18 @@ def rows_of(rows: int, window: Window) -> list[Row]:
     ]
 
 
+def put(connection: Connection, query: str, course: Course, numbers: range) -> None:
+    """Write the rows of these numbers, without their values; they may be after the year."""
+    connection.execute(
+        query,
+        {
+            "low": numbers.start, "high": numbers.stop, "total": course.rows,
+            "before": course.before, "busy": course.busy, "vault": VAULT,
+            "venues": list(VENUES), "tokens": _tokens(),
+        },
+    )  # fmt: skip
+
+
 @contextmanager
 def filled(on: server.Server, rows: int) -> Iterator[str]:
     """The conninfo of a database with all rows, vacuumed as it would be after a night."""
@@ -320,14 +335,9 @@ def filled(on: server.Server, rows: int) -> Iterator[str]:
         connection.execute(FUNCTIONS)
         for query, course in ((PERPS, perps_of(rows)), (LOANS, loans_of(rows))):
             for low in range(0, course.rows, AT_ONCE):
-                numbers = {
-                    "low": low, "high": min(low + AT_ONCE, course.rows), "total": course.rows,
-                    "before": course.before, "busy": course.busy, "vault": VAULT,
-                    "venues": list(VENUES), "tokens": _tokens(),
-                }  # fmt: skip
-                connection.execute(query, numbers)
-        connection.execute(PERP_VALUES)
-        connection.execute(LOAN_VALUES, {})
+                put(connection, query, course, range(low, min(low + AT_ONCE, course.rows)))
+        for query in (PERP_VALUES, LOAN_VALUES):
+            connection.execute(query.format(where=""), {})
         connection.execute(AROUND)
         connection.execute("VACUUM ANALYZE")
         yield conninfo
