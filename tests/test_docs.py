@@ -32,6 +32,7 @@ from tests import fault_table
 from tests.chain_model.chain import Config, ModelChain
 from tests.chain_model.node import Node, comet_of
 from tests.conftest import Command
+from tests.exchange_stub import Exchange
 from tests.ledger_rows import rows
 from tests.simulator import simulate, small, write_by_block, write_misc
 from tests.test_prose import values_of
@@ -64,6 +65,14 @@ def price_file(tmp_path: Path) -> None:
 
 
 @pytest.fixture
+def interest_file(tmp_path: Path) -> None:
+    """A daily file of open interest where the commands run."""
+    (tmp_path / "20251010.csv").write_text(
+        "time,coin,open_interest\n2025-10-10T21:15:00Z,BTC,30000.5\n"
+    )
+
+
+@pytest.fixture
 def definition_file(tmp_path: Path) -> None:
     """The definition that the docs show, where the commands run."""
     (tmp_path / "mine.toml").write_text(blocks(DEFINITIONS, "toml")[0])
@@ -75,6 +84,7 @@ def label_files(tmp_path: Path) -> None:
     account = "0x" + 40 * "a"
     (tmp_path / "whales.csv").write_text(f"account,label\n{account},whale\n")
     (tmp_path / "truth.csv").write_text(f"account,label,truth\n{account},whale,yes\n")
+    (tmp_path / "ours.csv").write_text(blocks(LABELS, "csv")[0])
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +93,13 @@ def ethereum() -> Iterator[str]:
     model = ModelChain(Config(seed=3))
     model.mine(100)
     with Node(model, calls=comet_of(model)) as served:
+        yield served.url
+
+
+@pytest.fixture
+def exchange() -> Iterator[str]:
+    """The address of an exchange that knows nobody."""
+    with Exchange() as served:
         yield served.url
 
 
@@ -131,16 +148,16 @@ def runnable(text: str, node: Path, key: str) -> list[str]:
     return [key if word.startswith("hyperliquid/") else word for word in words]
 
 
-@pytest.mark.usefixtures("price_file", "label_files")
+@pytest.mark.usefixtures("price_file", "interest_file", "label_files")
 def test_the_examples_of_help_run(
-    indexer: Command, connection: Connection, node: Path, ethereum: str
+    indexer: Command, connection: Connection, node: Path, ethereum: str, exchange: str
 ) -> None:
     assert indexer("backfill", "hyperliquid", "--from", node).returncode == 0
     key = str(rows(connection, "SELECT min(key) FROM liq.liquidations")[0][0])
     lasting = {("follow",), ("demo",)}  # follow never ends; demo has a test of its own
 
     done = [
-        indexer(*runnable(example, node, key), RPC_ETHEREUM=ethereum)
+        indexer(*runnable(example, node, key), RPC_ETHEREUM=ethereum, HYPERLIQUID_API=exchange)
         for words, command in ALL_COMMANDS
         if words not in lasting
         for example in examples_of(command)
@@ -160,15 +177,19 @@ def shown(page: str) -> list[str]:
     return [line for line in lines if "s3://" not in line and " follow " not in line]
 
 
-@pytest.mark.usefixtures("price_file", "definition_file", "label_files")
+@pytest.mark.usefixtures("price_file", "interest_file", "definition_file", "label_files")
 def test_the_examples_of_the_readme_run(
-    indexer: Command, connection: Connection, node: Path, ethereum: str
+    indexer: Command, connection: Connection, node: Path, ethereum: str, exchange: str
 ) -> None:
     lines = shown(README) + shown(CHAINS) + shown(VALUES) + shown(DEFINITIONS) + shown(LABELS)
     assert len(lines) >= 20
 
     done = [
-        indexer(*runnable(line.removeprefix("indexer "), node, ""), RPC_ETHEREUM=ethereum)
+        indexer(
+            *runnable(line.removeprefix("indexer "), node, ""),
+            RPC_ETHEREUM=ethereum,
+            HYPERLIQUID_API=exchange,
+        )
         for line in lines
     ]
 

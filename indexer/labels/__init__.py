@@ -57,4 +57,9 @@ def _new(name: str, table: dict[str, Any]) -> Rule:
     unknown = set(table) - set(Rule.__struct_fields__)
     if unknown:
         raise ConfigError(f"{name}: {', '.join(sorted(unknown))}: a rule has no such field")
+    if rule.of == "days" and rule.makes != "flags":
+        raise ConfigError(f"{name}: a rule of days makes flags")
+    reach = rule.parameters.get(rule.reach)
+    if rule.reach and not (type(reach) is int and reach >= 0):
+        raise ConfigError(f"{name}: reach names a parameter that is a number of days")
     return rule

@@ -21,7 +21,7 @@ from indexer.errors import IndexerError
 from indexer.model import Rule
 from indexer.store import sizes
 from indexer.store.database import Connection
-from indexer.store.sizes import BEGINNING, DEFINITION
+from indexer.store.sizes import BEGINNING, DEFINITION, END
 
 
 class Change(NamedTuple):
@@ -94,12 +94,13 @@ def apply(
         is_new = {id for id, meaning in meanings.items() if again or ran.get(id) != meaning}
         if _SIZES in is_new:
             sizes.make_all(connection, definition)
-            is_new |= {rule.id for rule in rules if rule.makes == "flags"}
+            is_new |= {rule.id for rule in rules if _looks_at_sizes(rule)}
         at = sizes.refresh(connection, definition, changed["liquidations"])
+        days = sizes.days_of(connection, _accounts(changed, _ON_NOBODY), since)
         changes = [
             _apply(connection, rule, definition, _ALL)
             if rule.id in is_new
-            else _apply(connection, rule, definition, _look_of(rule, changed, at))
+            else _apply(connection, rule, definition, _look_of(rule, changed, at, days))
             for rule in rules
         ]
         connection.cursor().executemany(_REMEMBER, [(id, meanings[id]) for id in sorted(is_new)])
@@ -135,10 +136,10 @@ def _take_changed(connection: Connection) -> _Changed:
     """The accounts whose facts changed since the last run."""
     found = defaultdict[str, dict[str, datetime]](dict)
     for low, venue, high in _spans(connection):
-        span = (venue, low, high)
+        span = {"venue": venue, "low": low, "high": high}
         begun = {str(one): low for (one,) in connection.execute(_VALUED, span)}
         found["liquidations"] = begun | found["liquidations"]  # the first span is the earliest
-        acted = connection.execute(_ACTED, {"venue": venue, "low": low, "high": high})
+        acted = connection.execute(_ACTED, span)
         found["liquidators"] |= {str(one): BEGINNING for (one,) in acted}
     # What went, went without a time.
     for facts, account in connection.execute(_TAKE_ACCOUNTS).fetchall():
@@ -149,7 +150,7 @@ def _take_changed(connection: Connection) -> _Changed:
 def _spans(connection: Connection) -> list[tuple[datetime, str, datetime]]:
     """Times with rows that are new, in their order. One is looked at by itself: what a join of them
     would cost, the planner cannot guess. Of many, all between them are looked at."""
-    found: list[Any] = connection.execute(_TAKE_TIMES).fetchall()
+    found: list[Any] = connection.execute(_TAKE_TIMES, (BEGINNING, END)).fetchall()
     if len(found) > _MOST_SPANS:
         venues = {venue for _, venue, _ in found}
         low, high = min(one[0] for one in found), max(one[2] for one in found)
@@ -161,11 +162,16 @@ def _accounts(changed: _Changed, facts: Sequence[str]) -> list[str]:
     return sorted({account for one in facts for account in changed.get(one, ())})
 
 
-def _look_of(rule: Rule, changed: _Changed, at: sizes.Refreshed) -> _Look:
+def _looks_at_sizes(rule: Rule) -> bool:
+    return rule.makes == "flags" or rule.reads is None or "liquidations" in rule.reads
+
+
+def _look_of(rule: Rule, changed: _Changed, at: sizes.Refreshed, further: set[date]) -> _Look:
+    """Of days, `further` ones are looked at by themselves: no day after them is another."""
     if rule.of == "days":
         reach = int(str(rule.parameters[rule.reach])) if rule.reach else 0
         days = {day + timedelta(days=later) for day in at.days for later in range(reach + 1)}
-        return _Look([], sorted(days), BEGINNING)
+        return _Look([], sorted(days | further), BEGINNING)
     reads = tuple(changed) if rule.reads is None else (*rule.reads, *_ON_NOBODY)
     accounts = _accounts(changed, reads)
     if len(accounts) > _MOST_ACCOUNTS:
@@ -179,12 +185,16 @@ _TAKE_ACCOUNTS = "DELETE FROM ledger.changed_account RETURNING facts, account"
 # A span may be endless: all that there is was valued again.
 _TAKE_TIMES = """
     WITH taken AS (DELETE FROM ledger.changed_times RETURNING venue, times)
-    SELECT greatest(lower(span), '0001-01-01Z'), venue, least(upper(span), '9999-12-31Z')
+    SELECT greatest(lower(span), %s), venue, least(upper(span), %s)
     FROM (SELECT venue, unnest(range_agg(times)) AS span FROM taken GROUP BY venue) spans
 """
+# A row without a value is one of its episode, too: it may join what is before it and after.
 _VALUED = """
-    SELECT DISTINCT account FROM ledger.valuation
-    WHERE venue = %s AND block_at >= %s::timestamptz AND block_at <= %s::timestamptz
+    SELECT account FROM ledger.valuation
+    WHERE venue = %(venue)s AND block_at >= %(low)s AND block_at <= %(high)s
+    UNION
+    SELECT account FROM ledger.unvalued
+    WHERE venue = %(venue)s AND block_at >= %(low)s AND block_at <= %(high)s
 """
 # Who is known as a liquidator since before stays one, whatever he did later.
 _ACTED = """

@@ -5,16 +5,20 @@ episodes are made again from that time on; what came and what went says which da
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import msgspec
+
 from indexer.errors import ConfigError
+from indexer.methodology.definition import Definition
 from indexer.store.database import Connection
 
 DEFINITION = "sizes/v1"
-BEGINNING, _END = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+# Not the first and the last year of Python: in a session's own zone they might be out of them.
+BEGINNING, END = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
 _ROWS_AT_ONCE = 100_000  # of a window while all is made again: they fit into the memory of a sort
 
 
@@ -29,33 +33,48 @@ class Refreshed(NamedTuple):
 def hash_of(connection: Connection, definition: str) -> str:
     """What a definition means; ConfigError where it cannot say what an account suffered."""
     row: Any = connection.execute(
-        "SELECT hash || ' ' || md5(account_query || query), account_query IS NOT NULL"
-        " FROM ledger.definition WHERE id = %s",
+        "SELECT hash || ' ' || md5(account_query || query), body FROM ledger.definition"
+        " WHERE id = %s",
         (definition,),
     ).fetchone()
     if row is None:
         raise ConfigError(f"there is no definition {definition!r}: indexer definitions")
-    found, is_of_accounts = row
-    if not is_of_accounts:
-        raise ConfigError(
-            f"sizes cannot be told under {definition}: what it counts of an account depends on"
-            " others, on labels, on what is final, or leaves rows out"
-        )
+    found, body = row
+    problem = _problem(msgspec.json.decode(body, type=Definition))
+    if problem is not None:
+        raise ConfigError(f"sizes cannot be told under {definition}: {problem}")
     return str(found)
+
+
+_BELOW_ZERO = {"margin_lost", "realised", "bonus", "loss"}
+
+
+def _problem(d: Definition) -> str | None:
+    if not d.is_of_accounts:
+        return (
+            "what it counts of an account depends on others, on labels, on what is final, or leaves"
+            " rows out"
+        )
+    if {d.perp_value, d.lending_value} & _BELOW_ZERO:
+        return "what it counts may be worth less than nothing"
+    if "ledger_update" in d.methods:
+        return "the exchange's ledger names no orders, and is not followed here"
+    return None
 
 
 def refresh(connection: Connection, definition: str, changed: Mapping[str, datetime]) -> Refreshed:
     """Make the episodes of accounts again, within a transaction: from the time on that stands
     beside each."""
-    days, begun = set[date](), [_END]
+    days, begun = set[date](), [END]
     for since, accounts in _together(changed).items():
         values: dict[str, Any] = {
-            "definition": definition, "accounts": accounts, "since": since
+            "definition": definition, "accounts": accounts, "since": since, "begun": since,
+            "ended": since,
         }  # fmt: skip
         if since > BEGINNING:
             row: Any = connection.execute(_BEGIN, values).fetchone()
-            values["since"] = row[0]
-        begun.append(values["since"])
+            values["begun"], values["ended"] = row
+        begun.append(values["begun"])
         connection.execute(_NEW_TABLE)
         connection.execute(_NEW, values)
         gone = connection.execute(_TAKE_AWAY, values).fetchall()
@@ -71,22 +90,26 @@ def _together(changed: Mapping[str, datetime]) -> dict[datetime, list[str]]:
     return found
 
 
-# What ended longer than the gap before is an episode of its own, whatever came since.
+# What ended longer than the gap before is an episode of its own, whatever came since: it stays, as
+# rows are read from the time on that the first of the others began, which may be in its middle.
 _BEGIN = """
-    SELECT least(min(first_at), %(since)s::timestamptz) FROM ledger.episode
-    WHERE account = ANY (%(accounts)s) AND last_at >= %(since)s::timestamptz
-        - (SELECT gap FROM ledger.definition WHERE id = %(definition)s)
+    SELECT least(%(since)s::timestamptz, (
+               SELECT min(first_at) FROM ledger.episode
+               WHERE account = ANY (%(accounts)s) AND last_at >= %(since)s::timestamptz - gap)),
+           %(since)s::timestamptz - gap
+    FROM ledger.definition WHERE id = %(definition)s
 """
 _NEW_TABLE = """
     CREATE TEMP TABLE IF NOT EXISTS new_episode (LIKE ledger.episode) ON COMMIT DELETE ROWS
 """
 _NEW = """
     INSERT INTO pg_temp.new_episode
-    SELECT * FROM ledger.episodes_of(%(definition)s, %(accounts)s::text[], %(since)s)
+    SELECT * FROM ledger.episodes_of(%(definition)s, %(accounts)s::text[], %(begun)s)
+    WHERE last_at >= %(ended)s
 """
 _TAKE_AWAY = """
     DELETE FROM ledger.episode old
-    WHERE account = ANY (%(accounts)s) AND last_at >= %(since)s AND NOT EXISTS (
+    WHERE account = ANY (%(accounts)s) AND last_at >= %(ended)s AND NOT EXISTS (
         SELECT FROM pg_temp.new_episode new
         WHERE (new.account, new.venue, new.dex, new.first_at)
             = (old.account, old.venue, old.dex, old.first_at)
@@ -100,6 +123,21 @@ _ADD = """
     INSERT INTO ledger.episode SELECT * FROM new ON CONFLICT DO NOTHING
     RETURNING instrument, (last_at AT TIME ZONE 'UTC')::date, usd
 """
+
+
+def days_of(connection: Connection, accounts: Sequence[str], since: datetime | None) -> set[date]:
+    """The days on which episodes of accounts ended, and all that are not before `since`."""
+    found: Iterable[Any] = connection.execute(
+        """
+        SELECT (last_at AT TIME ZONE 'UTC')::date FROM ledger.episode
+        WHERE account = ANY (%(accounts)s)
+        UNION
+        SELECT day FROM ledger.episode_day
+        WHERE day >= (%(since)s::timestamptz AT TIME ZONE 'UTC')::date
+        """,
+        {"accounts": list(accounts), "since": since},
+    )
+    return {day for (day,) in found}
 
 
 def _count_days(connection: Connection, gone: list[Any], come: list[Any]) -> set[date]:
@@ -149,7 +187,7 @@ def make_all(connection: Connection, definition: str) -> None:
     )
     for low, high in pairwise(_edges(connection)):
         connection.execute(_PARTS, {"definition": definition, "low": low, "high": high})
-    connection.execute("DROP INDEX ledger.episode_ended, ledger.episode_size")
+    connection.execute("DROP INDEX ledger.episode_size")
     connection.execute("SET LOCAL work_mem = '256MB'")  # of the sort, and no longer
     connection.execute(_WHOLE, {"definition": definition})
     connection.execute("RESET work_mem")
@@ -163,6 +201,8 @@ def make_all(connection: Connection, definition: str) -> None:
         FROM ledger.episode GROUP BY 1, 2
         """
     )
+    # what nobody has counted yet is taken for small, and read one row after the other
+    connection.execute("ANALYZE ledger.episode, ledger.episode_day")
 
 
 def _edges(connection: Connection) -> list[datetime]:
