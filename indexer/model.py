@@ -224,9 +224,14 @@ class Rule(msgspec.Struct, frozen=True):
     must follow from that account's facts alone, and not from when it runs. `reads` names those
     facts, as triggers note them in `ledger.changed_account`: where none of them changed, there is
     nothing to look at; None where it may be any. Where it reads liquidations alone, flags of before
-    `%(since)s` need not be found again. A rule of days looks at episodes that ended on `%(on_days)s`,
-    NULL for all; `reach` names the parameter that says for how many days after it a day matters.
+    `%(since)s` need not be found again.
+
+    A rule of days looks at episodes that ended on `%(on_days)s`, NULL for all; `reach` names the
+    parameter that says for how many days after it a day matters.
     Sizes are those of `%(definition)s`.
+
+    `least` names the parameter below which no episode makes it find anything, `needs` a relation
+    with the accounts that alone it can find something of: what is none of these need not be asked.
     """
 
     id: str
@@ -238,6 +243,8 @@ class Rule(msgspec.Struct, frozen=True):
     reads: tuple[str, ...] | None = None
     of: Literal["accounts", "days"] = "accounts"
     reach: str = ""
+    least: str = ""
+    needs: str = ""
 
     def __str__(self) -> str:
         return self.sentence.format(**self.parameters)

@@ -698,7 +698,7 @@ def test_loans_are_flagged_at_each_level_too(connection: Connection) -> None:
 
 
 ALL_SIZES = ("SIZE_ABS", "SIZE_PCTL", "SIZE_SHARE", "MARGIN_LOST")
-FIVE = "[SIZE_PCTL]\nshare = {share}\ndays = 2\nepisodes = {episodes}\n"
+FIVE = "[SIZE_PCTL]\nshare = {share}\ndays = 2\nepisodes = {episodes}\nleast_usd = 1\n"
 
 
 def days(connection: Connection, *rows: tuple[int, float, str]) -> None:
@@ -764,7 +764,7 @@ def test_loans_are_large_among_loans(connection: Connection) -> None:
     assert flags(connection)[-1] == (
         GINA, "episode", f"aave_v3.ethereum/{GINA}/@20251010T210000.000000", usd("40"), usd("40"),
         T0, "aave_v3.ethereum", "SIZE_PCTL", 1,
-        {"definition": "sizes/v1", "share": "0.8", "days": 2, "episodes": 5},
+        {"definition": "sizes/v1", "share": "0.8", "days": 2, "episodes": 5, "least_usd": "1"},
     )  # fmt: skip
 
 
@@ -825,7 +825,7 @@ def test_a_large_loss_of_margin_is_flagged_where_the_episode_is_large_enough(
     label(connection, "MARGIN_LOST")
 
     key = f"hyperliquid/{ALICE}/@20251010T210000.000000"
-    said = {"definition": "sizes/v1", "margin_usd": "1000000"}
+    said = {"definition": "sizes/v1", "margin_usd": "1000000", "episode_usd": "500000"}
     million = usd("1000000")
     assert flags(connection) == whole(
         "MARGIN_LOST", 1, said, PERP_VENUE, (ALICE, "episode", key, million, million, T0 + GAP)
@@ -867,7 +867,7 @@ def large_vault(connection: Connection) -> None:
             )  # fmt: skip
 
 
-VAULTS_TOO = "[SIZE_PCTL]\nshare = 0.5\ndays = 2\nepisodes = 1\n"
+VAULTS_TOO = "[SIZE_PCTL]\nshare = 0.5\ndays = 2\nepisodes = 1\nleast_usd = 1\n"
 
 
 def test_a_vault_of_the_exchange_is_flagged_by_no_size(connection: Connection) -> None:
@@ -921,11 +921,13 @@ exceptional = 1_000
 share = 0.7
 days = 2
 episodes = 3
+least_usd = 3
 [SIZE_SHARE]
 share = 0.3
 least_usd = 2
 [MARGIN_LOST]
 margin_usd = 4
+episode_usd = 2
 [REPEAT]
 times = 2
 episode_usd = 3

@@ -8,7 +8,8 @@ RULE = Rule(
     id="DEBT_SIZE",
     version=1,
     makes="labels",
-    reads=("liquidations", "debts"),
+    reads=("liquidations", "debts", "liquidators"),
+    needs="liq.debts",
     sentence="Owed at least {debt_usd:,} USD in a pool before a liquidation, as its oracle counts:"
     " at the block before, else as last observed at most {minutes} minutes earlier; holds for"
     " {days} days after the last.",

@@ -9,9 +9,10 @@ RULE = Rule(
     version=1,
     makes="flags",
     reads=("liquidations",),
-    sentence="At least {margin_usd:,} USD of margin lost in an episode of at least half as much, as"
-    " far as it can be told: in takeovers by the vault and auto-deleveraging.",
-    parameters={"margin_usd": Decimal(1_000_000)},
+    least="episode_usd",
+    sentence="At least {margin_usd:,} USD of margin lost in an episode of {episode_usd:,} USD or"
+    " more, as far as it can be told: in takeovers by the vault and auto-deleveraging.",
+    parameters={"margin_usd": Decimal(1_000_000), "episode_usd": Decimal(500_000)},
     query="""
         WITH large AS MATERIALIZED (
             SELECT e.*, lost.usd AS lost_usd
@@ -24,7 +25,7 @@ RULE = Rule(
                   AND l.block_at >= e.first_at AND l.block_at <= e.last_at
                   AND v.price_source = 'par'
             ) lost
-            WHERE e.instrument = 'perp' AND e.usd >= %(margin_usd)s / 2 AND e.last_at >= %(since)s
+            WHERE e.instrument = 'perp' AND e.usd >= %(episode_usd)s AND e.last_at >= %(since)s
               AND (%(accounts)s::text[] IS NULL OR e.account = ANY (%(accounts)s::text[]))
               AND lost.usd >= %(margin_usd)s
         )

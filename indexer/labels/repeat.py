@@ -9,6 +9,7 @@ RULE = Rule(
     version=3,
     makes="labels",
     reads=("liquidations",),
+    least="episode_usd",
     sentence="Was liquidated in at least {times} episodes of {episode_usd:,} USD or more within"
     " {days} days; holds for as long after the last.",
     parameters={

@@ -9,6 +9,7 @@ RULE = Rule(
     version=3,
     makes="flags",
     reads=("liquidations",),
+    least="large",
     sentence="A liquidation, order, action or episode of at least {large:,} (large), {very_large:,}"
     " (very large) or {exceptional:,} USD (exceptional).",
     # 1M was the 99th percentile of accounts on 2025-10-10, the most extreme day on record

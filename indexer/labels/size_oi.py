@@ -9,6 +9,7 @@ RULE = Rule(
     version=1,
     makes="flags",
     reads=("liquidations", "open_interest"),
+    least="least_usd",
     sentence="Within an episode of at least {least_usd:,} USD at least {share:%} of a market's open"
     " interest was liquidated, as it was last known at most {minutes} minutes before; in dollars at"
     " the average price of these fills, dollar tokens at par.",

@@ -9,6 +9,7 @@ RULE = Rule(
     version=1,
     makes="flags",
     of="days",
+    least="least_usd",
     sentence="An episode of at least {least_usd:,} USD and {share:.1%} of all of its kind,"
     " perpetuals or loans, that ended on the same day, UTC.",
     parameters={"share": Decimal("0.05"), "least_usd": Decimal(1_000_000)},

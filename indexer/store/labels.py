@@ -8,9 +8,10 @@ it looks at all.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from decimal import Decimal
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import psycopg
@@ -97,10 +98,11 @@ def apply(
             is_new |= {rule.id for rule in rules if _looks_at_sizes(rule)}
         at = sizes.refresh(connection, definition, changed["liquidations"])
         days = sizes.days_of(connection, _accounts(changed, _ON_NOBODY), since)
+        stands = _standing_on(connection, rules, changed, at)
         changes = [
             _apply(connection, rule, definition, _ALL)
             if rule.id in is_new
-            else _apply(connection, rule, definition, _look_of(rule, changed, at, days))
+            else _apply(connection, rule, definition, _look_of(rule, changed, at, stands, days))
             for rule in rules
         ]
         connection.cursor().executemany(_REMEMBER, [(id, meanings[id]) for id in sorted(is_new)])
@@ -127,7 +129,7 @@ def standing(connection: Connection) -> dict[str, int]:
 _Changed = Mapping[str, Mapping[str, datetime]]
 _SIZES = "(sizes)"  # stands among the rules that ran: episodes are made by a definition
 # who can never be called something, whatever the rule
-_ON_NOBODY = ("protocol_vaults", "never_labelled", "liquidators", "account_codes")
+_ON_NOBODY = ("protocol_vaults", "never_labelled", "account_codes", "contracts_that_liquidate")
 _MOST_ACCOUNTS = 20_000  # beyond, all are looked at sooner
 _MOST_SPANS = 20
 
@@ -144,6 +146,9 @@ def _take_changed(connection: Connection) -> _Changed:
     # What went, went without a time.
     for facts, account in connection.execute(_TAKE_ACCOUNTS).fetchall():
         found[str(facts)][str(account)] = BEGINNING
+    liquidators = {"accounts": list(found["liquidators"])}
+    contracts = connection.execute(_WITH_CODE, liquidators).fetchall()
+    found["contracts_that_liquidate"] = {str(account): BEGINNING for (account,) in contracts}
     return found
 
 
@@ -166,20 +171,88 @@ def _looks_at_sizes(rule: Rule) -> bool:
     return rule.makes == "flags" or rule.reads is None or "liquidations" in rule.reads
 
 
-def _look_of(rule: Rule, changed: _Changed, at: sizes.Refreshed, further: set[date]) -> _Look:
+def _look_of(
+    rule: Rule, changed: _Changed, at: sizes.Refreshed, stands: "_Standing", further: set[date]
+) -> _Look:
     """Of days, `further` ones are looked at by themselves: no day after them is another."""
     if rule.of == "days":
-        reach = int(str(rule.parameters[rule.reach])) if rule.reach else 0
-        days = {day + timedelta(days=later) for day in at.days for later in range(reach + 1)}
-        return _Look([], sorted(days | further), BEGINNING)
+        return _Look([], sorted(_days_of(rule, at, stands) | further), BEGINNING)
     reads = tuple(changed) if rule.reads is None else (*rule.reads, *_ON_NOBODY)
     accounts = _accounts(changed, reads)
     if len(accounts) > _MOST_ACCOUNTS:
         return _ALL
     # what is new in other facts of an account tells nothing of when its sizes changed
-    is_later = rule.reads == ("liquidations",) and not _accounts(changed, _ON_NOBODY)
+    is_of_sizes = not _accounts(changed, [facts for facts in reads if facts != "liquidations"])
+    is_small = is_of_sizes and at.largest < _least(rule)
+    if rule.id not in stands.rules and (is_small or rule.needs in stands.empty):
+        return _Look([], [], BEGINNING)
+    is_later = is_of_sizes and rule.reads == ("liquidations",)
     return _Look(accounts, [], at.since if is_later else BEGINNING)
 
+
+def _days_of(rule: Rule, at: sizes.Refreshed, stands: "_Standing") -> set[date]:
+    """A rule that reaches further compares with days before: of the day itself it looks at what is
+    large enough. One that does not compares with all of the day, which may become more or less."""
+    large = {day for day, usd in at.days.items() if usd >= _least(rule)}
+    if not rule.reach:
+        return large | at.fallen | (stands.days.get(rule.id, set()) & at.days.keys())
+    reach = int(str(rule.parameters[rule.reach]))
+    after = (day + timedelta(days=later + 1) for day in at.days for later in range(reach))
+    return large | (set(after) & stands.ended)
+
+
+def _least(rule: Rule) -> Decimal:
+    return Decimal(str(rule.parameters[rule.least])) if rule.least else Decimal(0)
+
+
+class _Standing(NamedTuple):
+    """Rules of which something stands on accounts that changed, relations that have none of these,
+    and the days, not before the first that changed, on which flags of a rule stand and on which
+    episodes ended."""
+
+    rules: Set[str]
+    empty: Set[str]
+    days: Mapping[str, Set[date]]
+    ended: Set[date]
+
+
+def _standing_on(
+    connection: Connection, rules: Sequence[Rule], changed: _Changed, at: sizes.Refreshed
+) -> _Standing:
+    accounts = {"accounts": _accounts(changed, list(changed))}
+    on_accounts = {str(rule) for (rule,) in connection.execute(_STANDS, accounts)}
+    empty = {
+        needs
+        for needs in sorted({rule.needs for rule in rules if rule.needs})
+        for statement in [_HAS.format(sql.Identifier(*needs.split(".")))]
+        if connection.execute(statement, accounts).fetchone() is None
+    }
+    days, ended = defaultdict[str, set[date]](set), set[date]()
+    if at.days:
+        of_days = [rule.id for rule in rules if rule.of == "days" and not rule.reach]
+        first = {"first": min(at.days), "rules": of_days}
+        flagged: list[Any] = connection.execute(_STANDS_ON_DAYS, first).fetchall()
+        for rule, day in flagged:
+            days[rule].add(day)
+        ended = {day for (day,) in cast(list[Any], connection.execute(_ENDED, first).fetchall())}
+    return _Standing(on_accounts, empty, days, ended)
+
+
+_STANDS = """
+    SELECT rule FROM ledger.flag
+    WHERE account = ANY (%(accounts)s) AND upper_inf(recorded_during)
+    UNION
+    SELECT rule FROM ledger.label
+    WHERE account = ANY (%(accounts)s) AND upper_inf(recorded_during)
+"""
+_HAS = sql.SQL("SELECT FROM {} WHERE account = ANY (%(accounts)s) LIMIT 1")
+_STANDS_ON_DAYS = """
+    SELECT DISTINCT rule, (occurred_at AT TIME ZONE 'UTC')::date
+    FROM ledger.flag
+    WHERE rule = ANY (%(rules)s) AND upper_inf(recorded_during)
+      AND occurred_at >= %(first)s::timestamp AT TIME ZONE 'UTC'
+"""
+_ENDED = "SELECT day FROM ledger.episode_day WHERE day >= %(first)s"
 
 _TAKE_ACCOUNTS = "DELETE FROM ledger.changed_account RETURNING facts, account"
 # A span may be endless: all that there is was valued again.
@@ -212,6 +285,8 @@ _ACTED = """
           AND lower(known.valid_during) <= %(low)s
     )
 """
+# Of liquidators contracts alone can never be called something.
+_WITH_CODE = "SELECT DISTINCT account FROM ledger.account_code WHERE account = ANY (%(accounts)s)"
 _NOTE_SINCE = """
     INSERT INTO ledger.changed_account (account, facts)
     SELECT account, 'liquidations' FROM ledger.liquidation WHERE block_at >= %(since)s

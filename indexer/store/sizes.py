@@ -5,15 +5,19 @@ episodes are made again from that time on; what came and what went says which da
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
+import psycopg
+from psycopg import sql
 
 from indexer.errors import ConfigError
 from indexer.methodology.definition import Definition
+from indexer.model import EXACT
 from indexer.store.database import Connection
 
 DEFINITION = "sizes/v1"
@@ -23,11 +27,17 @@ _ROWS_AT_ONCE = 100_000  # of a window while all is made again: they fit into th
 
 
 class Refreshed(NamedTuple):
-    """The days that an episode ended on which came or went, and when the first one began that rows
-    may have changed of."""
+    """What became of episodes.
 
-    days: set[date]
+    `days` are those that an episode ended on which came or went, with what the largest of these was
+    worth; on `fallen` ones all episodes together are worth less than before. The first episode that
+    rows may have changed of began `since`, and the `largest` of all that were looked at again was
+    worth so much."""
+
+    days: Mapping[date, Decimal]
+    fallen: Set[date]
     since: datetime
+    largest: Decimal
 
 
 def hash_of(connection: Connection, definition: str) -> str:
@@ -63,31 +73,98 @@ def _problem(d: Definition) -> str | None:
 
 
 def refresh(connection: Connection, definition: str, changed: Mapping[str, datetime]) -> Refreshed:
-    """Make the episodes of accounts again, within a transaction: from the time on that stands
-    beside each."""
-    days, begun = set[date](), [END]
-    for since, accounts in _together(changed).items():
-        values: dict[str, Any] = {
-            "definition": definition, "accounts": accounts, "since": since, "begun": since,
-            "ended": since,
-        }  # fmt: skip
-        if since > BEGINNING:
-            row: Any = connection.execute(_BEGIN, values).fetchone()
-            values["begun"], values["ended"] = row
-        begun.append(values["begun"])
-        connection.execute(_NEW_TABLE)
-        connection.execute(_NEW, values)
-        gone = connection.execute(_TAKE_AWAY, values).fetchall()
-        come = connection.execute(_ADD).fetchall()
-        days |= _count_days(connection, gone, come)
-    return Refreshed(days, min(begun))
+    """Make the episodes of accounts again, within a transaction: of those that lost rows all, of
+    others from the earliest time on that stands beside any."""
+    groups = (
+        (BEGINNING, [account for account, since in changed.items() if since == BEGINNING]),
+        (
+            min((since for since in changed.values() if since > BEGINNING), default=END),
+            [account for account, since in changed.items() if since > BEGINNING],
+        ),
+    )
+    made = [_again(connection, definition, *group) for group in groups if group[1]]
+    gone = [one for part in made for one in part.gone]
+    come = [one for part in made for one in part.come]
+    return Refreshed(
+        _largest_of_days(gone + come),
+        _count_days(connection, gone, come),
+        min((part.begun for part in made), default=END),
+        max((one.worth for part in made for one in part.looked_at), default=Decimal(0)),
+    )
 
 
-def _together(changed: Mapping[str, datetime]) -> dict[datetime, list[str]]:
-    found = defaultdict[datetime, list[str]](list)
-    for account, since in changed.items():
-        found[since].append(account)
-    return found
+class _Episode(NamedTuple):
+    """A row of `ledger.episode`."""
+
+    account: str
+    venue: str
+    dex: str
+    instrument: str
+    first_at: datetime
+    last_at: datetime
+    records: int
+    unvalued: int
+    usd: Decimal | None
+
+    @property
+    def worth(self) -> Decimal:
+        return self.usd or Decimal(0)
+
+    @property
+    def day(self) -> date:
+        return self.last_at.astimezone(UTC).date()
+
+
+class _Made(NamedTuple):
+    begun: datetime
+    gone: Sequence[_Episode]
+    come: Sequence[_Episode]
+    looked_at: Sequence[_Episode]
+
+
+def _again(connection: Connection, definition: str, since: datetime, accounts: list[str]) -> _Made:
+    values: dict[str, Any] = {"definition": definition, "accounts": accounts, "since": since}
+    row: Any = connection.execute(_BEGIN, values).fetchone()
+    begun, ended, values["gap"], statement = row
+    values["begun"] = begun
+    old = set(_episodes(connection.execute(_STORED, {"accounts": accounts, "ended": ended})))
+    made = _episodes(_made(connection, statement, values))
+    new = {one for one in made if one.last_at >= ended}
+    gone, come = list(old - new), list(new - old)
+    if gone:
+        keys = [[one[column] for one in gone] for column in (0, 1, 2, 4)]
+        connection.execute(_TAKE_AWAY, keys)
+    if come:
+        connection.execute(_ADD, [list(column) for column in zip(*come, strict=True)])
+    return _Made(begun, gone, come, list(old | new))
+
+
+def _episodes(rows: Iterable[Any]) -> Iterator[_Episode]:
+    return (_Episode(*row) for row in rows)
+
+
+def _made(connection: Connection, statement: str, values: Mapping[str, Any]) -> list[Any]:
+    """The episodes that rows make now. To plan this takes four times as long as to run it for the
+    few accounts of a block: it is planned once."""
+    row: Any = connection.execute(
+        "SELECT count(*) FROM pg_prepared_statements WHERE name = %s", (statement,)
+    ).fetchone()
+    if row[0] == 0:
+        text: Any = connection.execute(
+            "SELECT ledger.episodes_query(account_query) FROM ledger.definition WHERE id = %s",
+            (values["definition"],),
+        ).fetchone()
+        connection.execute(_PREPARE.format(name=sql.Identifier(statement), query=sql.SQL(text[0])))
+    connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+    connection.execute("SET LOCAL jit = off")
+    # parameters of EXECUTE are written out: it takes none from the client
+    found = psycopg.ClientCursor(connection).execute(
+        _EXECUTE.format(name=sql.Identifier(statement)),
+        values,
+    )
+    rows: list[Any] = found.fetchall()
+    connection.execute("SET LOCAL plan_cache_mode = auto")
+    return rows
 
 
 # What ended longer than the gap before is an episode of its own, whatever came since: it stays, as
@@ -95,33 +172,87 @@ def _together(changed: Mapping[str, datetime]) -> dict[datetime, list[str]]:
 _BEGIN = """
     SELECT least(%(since)s::timestamptz, (
                SELECT min(first_at) FROM ledger.episode
-               WHERE account = ANY (%(accounts)s) AND last_at >= %(since)s::timestamptz - gap)),
-           %(since)s::timestamptz - gap
+               WHERE account = ANY (%(accounts)s)
+                 AND last_at >= %(since)s::timestamptz - gap)),
+           %(since)s::timestamptz - gap, gap, 'episodes_' || md5(account_query)
     FROM ledger.definition WHERE id = %(definition)s
 """
-_NEW_TABLE = """
-    CREATE TEMP TABLE IF NOT EXISTS new_episode (LIKE ledger.episode) ON COMMIT DELETE ROWS
+_STORED = """
+    SELECT account, venue, dex, instrument, first_at, last_at, records, unvalued, usd
+    FROM ledger.episode WHERE account = ANY (%(accounts)s) AND last_at >= %(ended)s
 """
-_NEW = """
-    INSERT INTO pg_temp.new_episode
-    SELECT * FROM ledger.episodes_of(%(definition)s, %(accounts)s::text[], %(begun)s)
-    WHERE last_at >= %(ended)s
-"""
+_PREPARE = sql.SQL(
+    "PREPARE {name} (timestamptz, timestamptz, text[], text[], bigint, interval) AS {query}"
+)
+_EXECUTE = sql.SQL(
+    """
+    EXECUTE {name} (
+        %(begun)s, 'infinity', ledger.venues_with_rows(), %(accounts)s, NULL,
+        %(gap)s
+    )
+    """
+)
 _TAKE_AWAY = """
     DELETE FROM ledger.episode old
-    WHERE account = ANY (%(accounts)s) AND last_at >= %(ended)s AND NOT EXISTS (
-        SELECT FROM pg_temp.new_episode new
-        WHERE (new.account, new.venue, new.dex, new.first_at)
-            = (old.account, old.venue, old.dex, old.first_at)
-          AND (new.instrument, new.last_at, new.records, new.unvalued, new.usd)
-            IS NOT DISTINCT FROM (old.instrument, old.last_at, old.records, old.unvalued, old.usd)
-    )
-    RETURNING instrument, (last_at AT TIME ZONE 'UTC')::date, usd
+    USING unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[])
+        AS gone (account, venue, dex, first_at)
+    WHERE (old.account, old.venue, old.dex, old.first_at)
+        = (gone.account, gone.venue, gone.dex, gone.first_at)
 """
 _ADD = """
-    WITH new AS (DELETE FROM pg_temp.new_episode RETURNING *)
-    INSERT INTO ledger.episode SELECT * FROM new ON CONFLICT DO NOTHING
-    RETURNING instrument, (last_at AT TIME ZONE 'UTC')::date, usd
+    INSERT INTO ledger.episode
+        (account, venue, dex, instrument, first_at, last_at, records, unvalued, usd)
+    SELECT * FROM unnest(
+        %s::text[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[],
+        %s::bigint[], %s::bigint[], %s::numeric[])
+"""
+
+
+def _largest_of_days(changed: Iterable[_Episode]) -> dict[date, Decimal]:
+    found = dict[date, Decimal]()
+    for one in changed:
+        found[one.day] = max(one.worth, found.get(one.day, Decimal(0)))
+    return found
+
+
+def _count_days(
+    connection: Connection, gone: Iterable[_Episode], come: Iterable[_Episode]
+) -> set[date]:
+    """Count the changes, and give the days that are worth less together."""
+    counts = defaultdict[tuple[str, date], list[Any]](lambda: [0, 0, Decimal(0)])
+    for sign, episodes in ((-1, gone), (1, come)):
+        for one in episodes:
+            count = counts[one.instrument, one.day]
+            count[0] += sign
+            count[1] += sign if one.usd is not None else 0
+            count[2] = EXACT.add(count[2], EXACT.multiply(one.worth, sign))
+    if not counts:
+        return set()
+    rows = [(*key, *count) for key, count in sorted(counts.items())]
+    connection.execute(_COUNT, [list(column) for column in zip(*rows, strict=True)])
+    connection.execute(
+        "DELETE FROM ledger.episode_day WHERE episodes = 0 AND day = ANY (%s)",
+        ([day for _, day in counts],),
+    )
+    connection.execute(
+        _FORGET, ([instrument for instrument, _ in counts], [day for _, day in counts])
+    )
+    return {day for (_, day), (_, _, usd) in counts.items() if usd < 0}
+
+
+_COUNT = """
+    INSERT INTO ledger.episode_day (instrument, day, episodes, valued, usd)
+    SELECT * FROM unnest(%s::text[], %s::date[], %s::bigint[], %s::bigint[], %s::numeric[])
+    ON CONFLICT (instrument, day) DO UPDATE
+    SET episodes = episode_day.episodes + excluded.episodes,
+        valued = episode_day.valued + excluded.valued, usd = episode_day.usd + excluded.usd
+"""
+# Percentiles of the days after stood on this one.
+_FORGET = """
+    DELETE FROM ledger.trailing_size asked USING unnest(%s::text[], %s::date[])
+        AS changed (instrument, day)
+    WHERE asked.instrument = changed.instrument
+      AND asked.day > changed.day AND asked.day <= changed.day + asked.days
 """
 
 
@@ -138,41 +269,6 @@ def days_of(connection: Connection, accounts: Sequence[str], since: datetime | N
         {"accounts": list(accounts), "since": since},
     )
     return {day for (day,) in found}
-
-
-def _count_days(connection: Connection, gone: list[Any], come: list[Any]) -> set[date]:
-    changes = [(*row, -1) for row in gone] + [(*row, 1) for row in come]
-    if not changes:
-        return set()
-    instruments, days, usd, signs = map(list, zip(*changes, strict=True))
-    connection.execute(
-        """
-        INSERT INTO ledger.episode_day
-        SELECT instrument, day, sum(sign), coalesce(sum(sign) FILTER (WHERE usd IS NOT NULL), 0),
-               coalesce(sum(usd * sign), 0)
-        FROM unnest(%s::text[], %s::date[], %s::numeric[], %s::int[])
-            AS changed (instrument, day, usd, sign)
-        GROUP BY instrument, day
-        ON CONFLICT (instrument, day) DO UPDATE
-        SET episodes = episode_day.episodes + excluded.episodes,
-            valued = episode_day.valued + excluded.valued,
-            usd = episode_day.usd + excluded.usd
-        """,
-        (instruments, days, usd, signs),
-    )
-    connection.execute(
-        "DELETE FROM ledger.episode_day WHERE episodes = 0 AND day = ANY (%s)", (days,)
-    )
-    connection.execute(
-        """
-        DELETE FROM ledger.trailing_size asked USING unnest(%s::text[], %s::date[])
-            AS changed (instrument, day)
-        WHERE asked.instrument = changed.instrument
-          AND asked.day > changed.day AND asked.day <= changed.day + asked.days
-        """,
-        (instruments, days),
-    )
-    return set(days)
 
 
 # -- all of them ---------------------------------------------------------------------------------
