@@ -7,6 +7,7 @@ it looks at all.
 """
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from datetime import date, datetime, timedelta
@@ -20,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from indexer.errors import IndexerError
 from indexer.model import Rule
-from indexer.store import sizes
+from indexer.store import prepared, sizes
 from indexer.store.database import Connection
 from indexer.store.sizes import BEGINNING, DEFINITION, END
 
@@ -93,6 +94,9 @@ def apply(
         meanings[_SIZES] = sizes.hash_of(connection, definition)
         ran: dict[str, str] = dict(connection.execute(_RAN).fetchall())  # type: ignore[arg-type]
         is_new = {id for id, meaning in meanings.items() if again or ran.get(id) != meaning}
+        gone = sorted(ran.keys() - meanings.keys())
+        if not (is_new or gone or since or any(changed.values())):
+            return [Change(rule, 0, 0) for rule in rules]
         if _SIZES in is_new:
             sizes.make_all(connection, definition)
             is_new |= {rule.id for rule in rules if _looks_at_sizes(rule)}
@@ -105,8 +109,9 @@ def apply(
             else _apply(connection, rule, definition, _look_of(rule, changed, at, stands, days))
             for rule in rules
         ]
-        connection.cursor().executemany(_REMEMBER, [(id, meanings[id]) for id in sorted(is_new)])
-        _withdraw_rules(connection, sorted(ran.keys() - meanings.keys()))
+        for id in sorted(is_new):
+            connection.execute(_REMEMBER, (id, meanings[id]))
+        _withdraw_rules(connection, gone)
         _check(connection, _accounts(changed, _ON_NOBODY))
     return changes
 
@@ -146,9 +151,10 @@ def _take_changed(connection: Connection) -> _Changed:
     # What went, went without a time.
     for facts, account in connection.execute(_TAKE_ACCOUNTS).fetchall():
         found[str(facts)][str(account)] = BEGINNING
-    liquidators = {"accounts": list(found["liquidators"])}
-    contracts = connection.execute(_WITH_CODE, liquidators).fetchall()
-    found["contracts_that_liquidate"] = {str(account): BEGINNING for (account,) in contracts}
+    if found["liquidators"]:
+        liquidators = {"accounts": list(found["liquidators"])}
+        contracts = connection.execute(_WITH_CODE, liquidators).fetchall()
+        found["contracts_that_liquidate"] = {str(account): BEGINNING for (account,) in contracts}
     return found
 
 
@@ -320,8 +326,38 @@ def _parameters(rule: Rule, definition: str) -> dict[str, Any]:
 def _apply(connection: Connection, rule: Rule, definition: str, look: _Look) -> Change:
     if not (look is _ALL or look.accounts or look.days):
         return Change(rule, 0, 0)
+    cursor = psycopg.ClientCursor(connection)
+    values = {
+        **rule.parameters, "definition": definition, "accounts": None, "on_days": None,
+        "since": BEGINNING, "rule": rule.id, "rule_version": rule.version,
+        "said": Jsonb(_parameters(rule, definition)), "harmless": list(HARMLESS),
+    }  # fmt: skip
+    statement = _statement(rule).as_string(connection)
+    if look is _ALL:
+        row: Any = cursor.execute(statement, values).fetchone()
+    else:
+        text = cursor.mogrify(_of_some(statement), values)
+        [row] = prepared.execute(connection, text, _LOOKS, look)
+    withdrawn, new, violation = row
+    if violation is not None:
+        raise NeverLabelled(violation)
+    return Change(rule, new, withdrawn)
+
+
+_LOOKS = ("text[]", "date[]", "timestamptz")  # of a _Look, as $1 to $3
+_PLACES = {"%(accounts)s": "$1", "%(on_days)s": "$2", "%(since)s": "$3"}
+
+
+def _of_some(statement: str) -> str:
+    """The statement for what a look names. Whether it may be all is no question any more: as one it
+    would keep the planner from the index."""
+    some = re.sub(r"%\((accounts|on_days)\)s::(text|date)\[\] IS NULL\s+OR\s+", "", statement)
+    return re.sub("|".join(map(re.escape, _PLACES)), lambda place: _PLACES[place[0]], some)
+
+
+def _statement(rule: Rule) -> sql.Composed:
     table, key, says = _SAYS[rule.makes]
-    statement = _APPLY.format(
+    return _APPLY.format(
         query=sql.SQL(rule.query),
         table=sql.Identifier("ledger", table),
         columns=sql.SQL(", ").join(map(sql.Identifier, (*key, *says))),
@@ -335,21 +371,6 @@ def _apply(connection: Connection, rule: Rule, definition: str, look: _Look) -> 
         stands=sql.SQL("stored.rule = %(rule)s AND upper_inf(stored.recorded_during)"),
         looked_at=_LOOKED_AT[rule.of if rule.makes == "flags" else "labels"],
     )
-    # Parameters are written out: the planner has to see whether it is about few accounts or all.
-    cursor = psycopg.ClientCursor(connection)
-    row: Any = cursor.execute(
-        statement,
-        {
-            **rule.parameters, "definition": definition, "accounts": look.accounts,
-            "on_days": look.days, "since": look.since, "rule": rule.id,
-            "rule_version": rule.version, "said": Jsonb(_parameters(rule, definition)),
-            "harmless": list(HARMLESS),
-        },
-    ).fetchone()  # fmt: skip
-    withdrawn, new, violation = row
-    if violation is not None:
-        raise NeverLabelled(violation)
-    return Change(rule, new, withdrawn)
 
 
 # Of these it was looked; what was said of others still stands.
@@ -412,6 +433,8 @@ def _withdraw_rules(connection: Connection, gone: Sequence[str]) -> None:
 
 def _check(connection: Connection, accounts: Sequence[str]) -> None:
     """No standing opinion is on one of the accounts that can never have one now."""
+    if not accounts:
+        return
     row: Any = connection.execute(
         """
         SELECT account || ' of ' || venue || ' was to be called ' || what || ' and is '

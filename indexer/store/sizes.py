@@ -12,12 +12,11 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
-import psycopg
-from psycopg import sql
 
 from indexer.errors import ConfigError
 from indexer.methodology.definition import Definition
 from indexer.model import EXACT
+from indexer.store import prepared
 from indexer.store.database import Connection
 
 DEFINITION = "sizes/v1"
@@ -125,10 +124,10 @@ class _Made(NamedTuple):
 def _again(connection: Connection, definition: str, since: datetime, accounts: list[str]) -> _Made:
     values: dict[str, Any] = {"definition": definition, "accounts": accounts, "since": since}
     row: Any = connection.execute(_BEGIN, values).fetchone()
-    begun, ended, values["gap"], statement = row
+    begun, ended, values["gap"], query = row
     values["begun"] = begun
     old = set(_episodes(connection.execute(_STORED, {"accounts": accounts, "ended": ended})))
-    made = _episodes(_made(connection, statement, values))
+    made = _episodes(_made(connection, query, values))
     new = {one for one in made if one.last_at >= ended}
     gone, come = list(old - new), list(new - old)
     if gone:
@@ -143,28 +142,13 @@ def _episodes(rows: Iterable[Any]) -> Iterator[_Episode]:
     return (_Episode(*row) for row in rows)
 
 
-def _made(connection: Connection, statement: str, values: Mapping[str, Any]) -> list[Any]:
-    """The episodes that rows make now. To plan this takes four times as long as to run it for the
-    few accounts of a block: it is planned once."""
-    row: Any = connection.execute(
-        "SELECT count(*) FROM pg_prepared_statements WHERE name = %s", (statement,)
-    ).fetchone()
-    if row[0] == 0:
-        text: Any = connection.execute(
-            "SELECT ledger.episodes_query(account_query) FROM ledger.definition WHERE id = %s",
-            (values["definition"],),
-        ).fetchone()
-        connection.execute(_PREPARE.format(name=sql.Identifier(statement), query=sql.SQL(text[0])))
-    connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
-    connection.execute("SET LOCAL jit = off")
-    # parameters of EXECUTE are written out: it takes none from the client
-    found = psycopg.ClientCursor(connection).execute(
-        _EXECUTE.format(name=sql.Identifier(statement)),
-        values,
-    )
-    rows: list[Any] = found.fetchall()
-    connection.execute("SET LOCAL plan_cache_mode = auto")
-    return rows
+def _made(connection: Connection, query: str, values: Mapping[str, Any]) -> list[Any]:
+    """The episodes that rows make now."""
+    text: Any = connection.execute("SELECT ledger.episodes_query(%s)", (query,)).fetchone()
+    venues: Any = connection.execute("SELECT ledger.venues_with_rows()").fetchone()
+    given = (values["begun"], END, venues[0], values["accounts"], None, values["gap"])
+    types = ("timestamptz", "timestamptz", "text[]", "text[]", "bigint", "interval")
+    return prepared.execute(connection, text[0], types, given)
 
 
 # What ended longer than the gap before is an episode of its own, whatever came since: it stays, as
@@ -174,24 +158,13 @@ _BEGIN = """
                SELECT min(first_at) FROM ledger.episode
                WHERE account = ANY (%(accounts)s)
                  AND last_at >= %(since)s::timestamptz - gap)),
-           %(since)s::timestamptz - gap, gap, 'episodes_' || md5(account_query)
+           %(since)s::timestamptz - gap, gap, account_query
     FROM ledger.definition WHERE id = %(definition)s
 """
 _STORED = """
     SELECT account, venue, dex, instrument, first_at, last_at, records, unvalued, usd
     FROM ledger.episode WHERE account = ANY (%(accounts)s) AND last_at >= %(ended)s
 """
-_PREPARE = sql.SQL(
-    "PREPARE {name} (timestamptz, timestamptz, text[], text[], bigint, interval) AS {query}"
-)
-_EXECUTE = sql.SQL(
-    """
-    EXECUTE {name} (
-        %(begun)s, 'infinity', ledger.venues_with_rows(), %(accounts)s, NULL,
-        %(gap)s
-    )
-    """
-)
 _TAKE_AWAY = """
     DELETE FROM ledger.episode old
     USING unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[])
@@ -258,6 +231,8 @@ _FORGET = """
 
 def days_of(connection: Connection, accounts: Sequence[str], since: datetime | None) -> set[date]:
     """The days on which episodes of accounts ended, and all that are not before `since`."""
+    if not accounts and since is None:
+        return set()
     found: Iterable[Any] = connection.execute(
         """
         SELECT (last_at AT TIME ZONE 'UTC')::date FROM ledger.episode
