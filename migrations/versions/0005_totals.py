@@ -779,8 +779,8 @@ COMMENTS = {
     "paragraph_en": "The methodology in words, made from the body.",
     "paragraph_zh": "The same in Chinese.",
     "query": "What it compiles to. $1, $2: window. $3: venues. $4, $5: blocks.",
-    "account_query": "What it compiles to for accounts, $4, from $1 to $2; NULL where what it counts"
-    " of an account does not follow from its own rows.",
+    "account_query": "What it compiles to for accounts, $4, from $1 to $2; NULL where what it"
+    " counts of an account does not follow from its own rows.",
     "registered_at": "When it was first met here.",
     "total_id": "Number of the total.",
     "definition": "Id of the definition.",

@@ -72,8 +72,8 @@ CREATE TABLE ledger.label_run (
 );
 """
 
-# The episodes of `lines`, rows of a definition's query: what an account suffered on one venue and dex
-# without a quiet time longer than the gap, `$6`. What lasted no longer than it has none in it.
+# The episodes of `lines`, rows of a definition's query: what an account suffered on one venue and
+# dex without a quiet time longer than the gap, `$6`. What lasted no longer than it has none in it.
 EPISODES = """
 -- Millions are made in half the time before there is an index of them.
 CREATE PROCEDURE ledger.index_episodes()
@@ -252,8 +252,9 @@ FUNCTION_COMMENTS = {
     " time on.",
     "ledger.episodes_within(text, timestamptz, timestamptz)": "Episodes of all rows of a window,"
     " cut where it begins and ends.",
-    "ledger.trailing_size(text, date, int, numeric, bigint)": "The size that so large a share of the"
-    " episodes did not exceed that ended in so many days before; NULL of fewer than the fewest.",
+    "ledger.trailing_size(text, date, int, numeric, bigint)": "The size that so large a share of"
+    " the episodes did not exceed that ended in so many days before; NULL of fewer than the"
+    " fewest.",
     "ledger.note_changed_accounts()": "What rules say of these accounts has to be looked at again.",
     "ledger.reached()": "Up to when anything was read.",
     "ledger.never_because(text, text)": "Why an account can never be called a whale or a victim;"
