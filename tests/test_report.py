@@ -19,11 +19,12 @@ from indexer import sync
 from indexer.errors import ConfigError
 from indexer.methodology.definition import presets
 from indexer.methodology.prose import paragraph
+from indexer.positions import AccountState, Position
 from indexer.report import text
 from indexer.report.markdown import plain
 from indexer.report.render import to_html, to_json, to_markdown, to_terminal
 from indexer.report.whales import PAR_TOKENS, Bar, Largest, Line, WhaleReport, bucket_of, collect
-from indexer.store import database, values
+from indexer.store import database, positions, values
 from indexer.store.database import Connection
 from indexer.store.server import Server
 from tests.conftest import Browser
@@ -651,6 +652,37 @@ def uneven_rows(markdown: str) -> list[str]:
         for table in tables
         if len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) > 1
     ]
+
+
+def test_who_is_under_water_is_a_section_of_every_format(own: Connection) -> None:
+    held = Position(
+        market=HOSTILE, side="long", size=Decimal(2), mark_price=Decimal(50_000),
+        liquidation_price=Decimal(49_000), value=Decimal(100_000), unrealised=Decimal(-5_000),
+    )  # fmt: skip
+    positions.append(own, AccountState(
+        venue="hyperliquid", account="0x" + 40 * "d", dex="", observed_at=datetime.now(UTC),
+        quote="USDC", equity=Decimal(20_000), positions=(held,),
+    ))  # fmt: skip
+    found = collect(own, since=DAY)
+
+    assert [(one.account, one.unrealised_usd) for one in found.under_water] == [
+        ("0x" + 40 * "d", Decimal(-5_000))
+    ]
+    assert [one.distance for one in found.closest] == [Decimal("0.02")]
+    told = {"html": to_html(found), "md": to_markdown(found), "terminal": terminal(found, 250)}
+    for heading in ("Whales under water", "Closest to liquidation"):
+        assert [form for form, text in told.items() if heading not in text] == []
+    assert [form for form, text in told.items() if "5,000.00" not in text] == []
+    assert "<script>" not in told["html"] + told["md"]
+    assert "\x1b[31m" not in told["terminal"]
+    said = json.loads(to_json(found))
+    assert (said["under_water"][0]["unrealised_usd"], said["closest"][0]["status"]) == (
+        "-5000", "open",
+    )  # fmt: skip
+
+
+def test_without_a_look_there_is_no_such_section(report: WhaleReport) -> None:
+    assert "under water" not in to_html(report) + to_markdown(report)
 
 
 @pytest.fixture

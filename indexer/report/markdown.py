@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from indexer.report import words
+from indexer.report import watched, words
 from indexer.report.text import (
     clean,
     clock,
@@ -33,6 +33,7 @@ def _lines(report: WhaleReport) -> Iterator[str]:
     yield from _markets(report)
     yield from _episodes(report)
     yield from _whales(report)
+    yield from _watched(report)
     yield from _foot(report)
 
 
@@ -151,6 +152,14 @@ def _whale(whale: Whale) -> Iterator[str]:
         confidence = words.number(opinion.confidence)
         rule = f"{plain(opinion.rule)} v{opinion.rule_version}"
         yield f"  - {rule}, confidence {confidence}: {plain(said)}"
+
+
+def _watched(report: WhaleReport) -> Iterator[str]:
+    for table in watched.tables(report.under_water, report.closest):
+        yield f"\n## {table.name}\n"
+        yield f"{words.WATCHED}\n"
+        yield from table_header("account", *table.columns)
+        yield from (table_row(map(plain, row)) for row in table.rows)
 
 
 def _foot(report: WhaleReport) -> Iterator[str]:

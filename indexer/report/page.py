@@ -5,7 +5,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from indexer.report import chart, text, words
+from indexer.report import chart, text, watched, words
 from indexer.report.whales import WhaleReport
 
 _SMALL_CHARTS = 8
@@ -35,7 +35,9 @@ def template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=words, text=text, UP=chart.UP, DOWN=chart.DOWN)
+    environment.globals.update(
+        words=words, text=text, watched=watched, UP=chart.UP, DOWN=chart.DOWN
+    )
     environment.filters.update(
         usd=text.usd,
         compact=text.compact_usd,

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from indexer.report import words
+from indexer.report import watched, words
 from indexer.report.chart import draw
 from indexer.report.text import (
     clean,
@@ -37,7 +38,20 @@ def to_terminal(report: WhaleReport, console: Console) -> None:
     _largest(report, console)
     _episodes(report, console)
     _whales(report, console)
+    for table in watched.tables(report.under_water, report.closest):
+        show(table, console)
+        say(console, words.WATCHED, "dim")
     _foot(report, console)
+
+
+def show(table: watched.Table, console: Console) -> None:
+    """Hostile words are escaped."""
+    console.print()
+    console.print(f"[bold]{table.name}[/]")
+    shown = plain_table("account", *table.columns)
+    for account, *cells in table.rows:
+        shown.add_row(*(escape(clean(cell)) for cell in (short(account), *cells)))
+    console.print(shown)
 
 
 def _head(report: WhaleReport, console: Console) -> None:

@@ -20,9 +20,10 @@ from indexer.methodology.definition import presets
 from indexer.methodology.prose import paragraph
 from indexer.report.story import sentence
 from indexer.report.text import count_of, duration, moment
-from indexer.store import episodes
+from indexer.store import episodes, positions
 from indexer.store.database import Connection
 from indexer.store.episodes import USUAL_GAP, check_gap
+from indexer.store.positions import Shown
 
 # As liq.at_par has them; a test holds the two together.
 PAR_TOKENS = ("USDC", "USDT0", "USDH", "USDE")
@@ -279,7 +280,8 @@ class WhaleReport(msgspec.Struct, frozen=True):
     """The report. `window_from` is inside the window, `window_to` is not.
 
     `as_of` are the last blocks read of each venue, `read_at` is when the database was asked.
-    `total` is of users; `apart` are the lines that are in no total.
+    `total` is of users; `apart` are the lines that are in no total. `under_water` and `closest` are
+    open positions as they were last seen, whatever the window.
     """
 
     is_simulated: bool
@@ -303,6 +305,8 @@ class WhaleReport(msgspec.Struct, frozen=True):
     whales: tuple[Whale, ...]
     whales_active: int
     whales_labelled: int
+    under_water: tuple[Shown, ...]
+    closest: tuple[Shown, ...]
     chart: Chart
     reproduction: Reproduction
 
@@ -406,6 +410,8 @@ class _Reader:
             whales=whales[: self._top],
             whales_active=len(whales),
             whales_labelled=self._rows("labelled")[0]["count"],
+            under_water=tuple(positions.under_water(self._connection, self._top)),
+            closest=tuple(positions.closest(self._connection, self._top)),
             chart=self._chart(),
             reproduction=Reproduction(
                 _command(*self._window, self._gap, self._top),

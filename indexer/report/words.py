@@ -10,6 +10,7 @@ from indexer.report.whales import Decoders, Largest, Line, Unpriced, WhaleReport
 
 SIMULATED = "SIMULATED DATA"
 SIMULATED_WHY = "made by a simulator: none of these accounts, trades and liquidations ever existed"
+WATCHED = "Open positions of watched accounts as they were last seen, whatever the window."
 UNCHANGED = (
     "Money is the same at every level; only counts and the largest single change with the level."
 )

@@ -4,6 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+import msgspec
 from psycopg.rows import class_row
 
 from indexer.positions import AccountState, Position
@@ -128,7 +129,7 @@ def summary(connection: Connection) -> Summary:
     return found
 
 
-class Shown(NamedTuple):
+class Shown(msgspec.Struct, frozen=True):
     """A position as the views tell it."""
 
     venue: str
@@ -153,7 +154,7 @@ class Shown(NamedTuple):
     gone_at: datetime | None
 
 
-_SHOWN = ", ".join(f"p.{name}" for name in Shown._fields)
+_SHOWN = ", ".join(f"p.{name}" for name in Shown.__struct_fields__)
 
 
 def under_water(connection: Connection, top: int) -> list[Shown]:

@@ -1,0 +1,91 @@
+"""Tables of open positions, for every report that has some."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Context, Decimal
+from typing import NamedTuple
+
+from indexer.report.text import ABSENT, clock, percent, usd
+from indexer.store.positions import Shown
+
+WHAT = (
+    "under water: an open position with a loss that is not realised; a loan has none",
+    "distance: the share of the mark price, or of a loan's collateral, that may be lost until"
+    " liquidation is due",
+    "at risk: still there, and closer than 5 %",
+    "liquidated: a stored liquidation left nothing of it; closed: stored liquidations are whole and"
+    " did not end it; gone: not there any more, and the ledger cannot tell why; stale: nobody"
+    " looked for over an hour",
+)
+_TEN_DIGITS = Context(prec=10)
+
+
+class Table(NamedTuple):
+    """`rows` begin with the account, which `columns` do not name."""
+
+    name: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def tables(
+    under_water: Iterable[Shown], closest: Iterable[Shown], ended: Iterable[Shown] = ()
+) -> Iterator[Table]:
+    """Those that have rows. Cells are as they were said: hostile words among them."""
+    found = (_under_water(under_water), _closest(closest), _ended(ended))
+    return (table for table in found if table.rows)
+
+
+def _under_water(positions: Iterable[Shown]) -> Table:
+    columns = (
+        "what", "unrealised", "value", "entry", "mark", "liquidation", "leverage", "distance",
+        "seen, UTC",
+    )  # fmt: skip
+    return Table("Whales under water", columns, [
+        (
+            one.account, _what(one), usd(one.unrealised_usd), usd(one.value_usd),
+            _number(one.entry_price), _number(one.mark_price), _number(one.liquidation_price),
+            _number(one.leverage), _share(one.distance), clock(one.observed_at),
+        )
+        for one in positions
+    ])  # fmt: skip
+
+
+def _closest(positions: Iterable[Shown]) -> Table:
+    columns = (
+        "what", "distance", "", "mark", "liquidation", "health", "value", "debt", "seen, UTC",
+    )  # fmt: skip
+    return Table("Closest to liquidation", columns, [
+        (
+            one.account, _what(one), _share(one.distance), "at risk" if one.is_at_risk else "",
+            _number(one.mark_price), _number(one.liquidation_price), _number(one.health_factor),
+            usd(one.value_usd), usd(one.debt_usd), clock(one.observed_at),
+        )
+        for one in positions
+    ])  # fmt: skip
+
+
+def _ended(positions: Iterable[Shown]) -> Table:
+    columns = ("what", "status", "liquidations", "value", "seen, UTC", "not there, UTC")
+    return Table("Not there any more, or not looked at", columns, [
+        (
+            one.account, _what(one), one.status,
+            ABSENT if one.liquidations is None else f"{one.liquidations:,}",
+            usd(one.value_usd), clock(one.observed_at),
+            clock(one.gone_at) if one.gone_at else ABSENT,
+        )
+        for one in positions
+    ])  # fmt: skip
+
+
+def _what(one: Shown) -> str:
+    """`BTC long`, with the venue of a loan in the place of its pool."""
+    return f"{one.market} {one.side}" if one.side else f"loan on {one.venue}"
+
+
+def _share(part: Decimal | None) -> str:
+    return ABSENT if part is None else percent(part, Decimal(1))
+
+
+def _number(value: Decimal | None) -> str:
+    """To ten digits, without zeros at the end or an exponent."""
+    return ABSENT if value is None else f"{_TEN_DIGITS.normalize(value):f}"
