@@ -173,9 +173,9 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
         ["repaid", "seized", "seized_net", "bonus", "loss", "bad_debt"]
     ),
     "stablecoins": st.sampled_from(["par", "market", "market_or_par"]),
-    "prices": st.permutations(["event", "oracle", "reference", "file:mine"]).flatmap(
-        lambda order: st.integers(1, 4).map(lambda n: order[:n])
-    ),
+    "prices": st.permutations(
+        ["event", "oracle", "reference", "file:mine", "hyperliquid_fills"]
+    ).flatmap(lambda order: st.integers(1, 4).map(lambda n: order[:n])),
     "rounding": st.sampled_from(["none", "cents"]),
 }
 
@@ -285,7 +285,7 @@ VALUE = {
     )},
 }  # fmt: skip
 VALUES = st.dictionaries(
-    one_of("event", "oracle", "reference", "file:mine", "par"), st.fixed_dictionaries(VALUE),
+    one_of("event", "oracle", "reference", "file:mine", "hyperliquid_fills", "par"), st.fixed_dictionaries(VALUE),
     max_size=3,
 )  # fmt: skip
 LABEL = st.fixed_dictionaries(
