@@ -285,8 +285,8 @@ VALUE = {
     )},
 }  # fmt: skip
 VALUES = st.dictionaries(
-    one_of("event", "oracle", "reference", "file:mine", "hyperliquid_fills", "par"), st.fixed_dictionaries(VALUE),
-    max_size=3,
+    one_of("event", "oracle", "reference", "file:mine", "hyperliquid_fills", "par"),
+    st.fixed_dictionaries(VALUE), max_size=3,
 )  # fmt: skip
 LABEL = st.fixed_dictionaries(
     {
