@@ -63,7 +63,8 @@ CHOICES = {
     "window": {
         rule.__struct_config__.tag for rule in get_args(get_type_hints(Definition)["window"])
     },
-    "prices": set(["event", "oracle", "feed_log", "reference", "hyperliquid", "hyperliquid_fills", "file"]),
+    "prices": {"event", "oracle", "feed_log", "reference", "file"}
+    | {"hyperliquid", "hyperliquid_fills"},
 }
 
 
