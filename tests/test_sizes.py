@@ -1189,6 +1189,7 @@ def test_a_users_rule_of_days_looks_at_the_days_that_a_changed_day_reaches(
         ('reach = "after"', 'reach = "before"', "LONE: reach names a parameter that is a number"),
         ("after = 1,", 'after = "1",', "LONE: reach names a parameter that is a number of days"),
         ("after = 1,", "after = -1,", "LONE: reach names a parameter that is a number of days"),
+        ('reach = "after"', 'least = "most"', "LONE: least names a parameter that is a number of"),
         ('of = "days"', 'of = "weeks"', "LONE is no rule that we have, and none of its own"),
     ],
 )

@@ -62,4 +62,7 @@ def _new(name: str, table: dict[str, Any]) -> Rule:
     reach = rule.parameters.get(rule.reach)
     if rule.reach and not (type(reach) is int and reach >= 0):
         raise ConfigError(f"{name}: reach names a parameter that is a number of days")
+    least = rule.parameters.get(rule.least)
+    if rule.least and type(least) not in (int, Decimal):
+        raise ConfigError(f"{name}: least names a parameter that is a number of dollars")
     return rule
