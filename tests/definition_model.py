@@ -171,9 +171,11 @@ def _perp_legs(rows: Iterable[Row], tables: Tables, d: Definition) -> Iterator[L
 
 
 def _unit(tables: Tables, d: Definition, account: str, *places: str) -> str:
-    """The account, or who owns it on the venue, else on the chain."""
+    """The account, or who owns it on the venue, else on the chain; of one with a number, the
+    address."""
     if d.account_unit == "address":
         return account
+    account = account.split(":")[0]
     owners = {(one["account"], one["venue"]): one["owner"] for one in tables.owner_of}
     known = (owners[account, place] for place in places if (account, place) in owners)
     return next(known, account)

@@ -992,6 +992,27 @@ def test_an_owner_that_is_proved_on_the_venue_takes_an_accounts_place(
     assert units(connection, PERP_TOML, "mine/v2") == [ALICE]
 
 
+@pytest.mark.parametrize(("venue", "owner"), [("dydx_v4", "0xink"), ("hyperliquid", "dydx1abc")])
+def test_accounts_with_numbers_are_of_one_address(
+    connection: Connection, venue: str, owner: str
+) -> None:
+    for number in (0, 128):
+        changes = {"usd": "1", "venue": "dydx_v4", "account": f"dydx1abc:{number}"}
+        perp(connection, f"p{number}", changes)
+    own(connection, "dydx1abc", venue, "0xink")
+
+    assert units(connection, PERP_TOML + 'account_unit = "owner"') == [owner, owner]
+    assert units(connection, PERP_TOML, "mine/v2") == ["dydx1abc:0", "dydx1abc:128"]
+    assert asked(connection, "SELECT account, owner, method, proof FROM liq.owners"
+                 " WHERE account <> 'dydx1abc'") == [
+        (f"dydx1abc:{number}", "dydx1abc", "liquidation", [{
+            "account": f"dydx1abc:{number}", "owner": "dydx1abc", "method": "liquidation",
+            "proof": {"liquidation": f"dydx_v4/p{number}/dydx1abc:{number}"},
+        }])
+        for number in (0, 128)
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("owner", "venue", "accounts"),
     [

@@ -32,13 +32,15 @@ def legs(
     branches = []
     if methods - {"ledger_update", *LENDING_METHODS}:
         is_one_sided = all(definition.leg == "liquidated" for definition in definitions)
-        owners = _owners("leg.account", is_owned)
+        # of an account with a number, the address, as venues with such accounts write it
+        owners = _owners("split_part(leg.account, ':', 1)", is_owned)
         branches.append(_perp_legs(values, owners, is_one_sided or of_accounts, of_accounts))
     if methods & set(LENDING_METHODS):
         owners = _owners("coalesce(l.owner, l.account)", is_owned)
         branches.append(_lending_legs(values, owners, of_accounts))
     if "ledger_update" in methods:
-        branches.append(_ledger_updates(values, _owners("l.account", is_owned), of_accounts))
+        owners = _owners("split_part(l.account, ':', 1)", is_owned)
+        branches.append(_ledger_updates(values, owners, of_accounts))
     columns = [*COLUMNS, *(f"{name}_{n}" for n in range(len(values)) for name in _OF_VALUE)]
     return sql.SQL("SELECT * FROM ({}) leg ({})").format(
         sql.SQL(" UNION ALL ").join(branches), sql.SQL(", ").join(map(sql.Identifier, columns))

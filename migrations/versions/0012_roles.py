@@ -43,6 +43,7 @@ CREATE TABLE ledger.owner_of (
 );
 CREATE INDEX owner_of_owner ON ledger.owner_of (owner);
 CREATE INDEX owner_of_via ON ledger.owner_of USING gin (via);
+CREATE INDEX liquidation_numbered ON ledger.liquidation (account) WHERE account LIKE '%:%';
 """
 
 VIEWS = """
@@ -154,10 +155,19 @@ SELECT o.venue, o.account, coalesce(last.owner, o.owner), o.method,
                                             'method', o.method, 'proof', o.proof))
            || coalesce(last.proof, '[]'),
        greatest(o.valid_from, last.since)
-FROM liq.account_owners o
+FROM (
+    SELECT venue, account, owner, method, proof, valid_from FROM liq.account_owners
+    WHERE method = 'liquidation' AND owner <> account
+    UNION ALL
+    -- an account with a number is the address's before it, as the venue writes it
+    SELECT venue, account, split_part(account, ':', 1), 'liquidation',
+           jsonb_build_object('liquidation', min(venue || '/' || event_key || '/' || account)),
+           min(block_at)
+    FROM ledger.liquidation WHERE account LIKE '%:%'
+    GROUP BY venue, account
+) o
 LEFT JOIN LATERAL ledger.last_owner(o.venue, o.owner) last ON last.owner <> o.account
-WHERE o.method = 'liquidation' AND o.owner <> o.account
-  AND NOT EXISTS (
+WHERE NOT EXISTS (
       SELECT FROM ledger.owner_of known WHERE (known.account, known.venue) = (o.account, o.venue)
   );
 """
