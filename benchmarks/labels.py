@@ -173,23 +173,25 @@ NOTE = """
     INSERT INTO ledger.changed_times
     SELECT venue, tstzrange(min(block_at), max(block_at), '[]') FROM (
         SELECT venue, block_at FROM ledger.liquidation
-        WHERE venue = ANY (%(venues)s) AND block_at = ANY (%(times)s)
+        WHERE venue = 'hyperliquid' AND block_at = %(perps_at)s
         UNION ALL
         SELECT venue, block_at FROM ledger.lending_liquidation
-        WHERE venue = ANY (%(venues)s) AND block_at = ANY (%(times)s)
+        WHERE venue = ANY (%(venues)s) AND block_at = %(loans_at)s
     ) valued
     GROUP BY venue
 """
-AT = "venue = ANY (%(venues)s) AND block_at = ANY (%(times)s)"
-TAKE_PERPS = f"DELETE FROM ledger.liquidation WHERE {AT}"
-TAKE_LOANS = f"DELETE FROM ledger.lending_liquidation WHERE {AT}"
+# Loans of one block may be of the moment of another one's perpetuals.
+PERPS_AT = "venue = 'hyperliquid' AND block_at = %(perps_at)s"
+LOANS_AT = "venue = ANY (%(venues)s) AND block_at = %(loans_at)s"
+TAKE_PERPS = f"DELETE FROM ledger.liquidation WHERE {PERPS_AT}"
+TAKE_LOANS = f"DELETE FROM ledger.lending_liquidation WHERE {LOANS_AT}"
 
 
 def _scope(run: Run, one: Block) -> dict[str, object]:
+    perps, loans = one.rows(run.rows)
     return {
-        "venues": ["hyperliquid", *VENUES],
-        "times": [moment(rows[0].at_ms) for rows in one.rows(run.rows)],
-    }
+        "venues": [*VENUES], "perps_at": moment(perps[0].at_ms), "loans_at": moment(loans[0].at_ms)
+    }  # fmt: skip
 
 
 def write(connection: Connection, run: Run, one: Block) -> None:
@@ -198,8 +200,8 @@ def write(connection: Connection, run: Run, one: Block) -> None:
     with connection.transaction():
         put(connection, PERPS, perps_of(run.rows), one.perps)
         put(connection, LOANS, loans_of(run.rows), one.loans)
-        connection.execute(PERP_VALUES.format(where=f"WHERE {AT}"), scope)
-        connection.execute(LOAN_VALUES.format(where=f"AND {AT}"), scope)
+        connection.execute(PERP_VALUES.format(where=f"WHERE {PERPS_AT}"), scope)
+        connection.execute(LOAN_VALUES.format(where=f"AND {LOANS_AT}"), scope)
         connection.execute(NOTE, scope)
 
 
