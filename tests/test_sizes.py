@@ -996,10 +996,15 @@ def _label(connection: Connection, *_: Any) -> None:
     labeler.apply(connection, labels.rules(LOW.encode()))
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    ("seed", "most"), [*((seed, 20_000) for seed in range(8)), (8, 0), (9, 1), (10, 2)]
+)
 def test_what_rules_say_does_not_depend_on_what_came_first(
-    connection: Connection, seed: int
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, seed: int, most: int
 ) -> None:
+    # of more accounts or spans all are looked at
+    monkeypatch.setattr(labeler, "_MOST_ACCOUNTS", most)
+    monkeypatch.setattr(labeler, "_MOST_SPANS", most)
     chance = random.Random(seed)
     _label(connection)
     for number in range(60):
@@ -1013,6 +1018,17 @@ def test_what_rules_say_does_not_depend_on_what_came_first(
 
     assert said == (flags(connection), asked(connection, LABELS), *found(connection))
     assert {row[7] for row in said[0]} >= {"SIZE_ABS", "SIZE_SHARE", "LONE"}
+
+
+def test_episodes_that_were_all_made_are_not_made_once_more(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late(connection, "p0", at(0, usd="2"))
+    monkeypatch.setattr(sizes, "refresh", lambda *_: pytest.fail("they were just made"))
+
+    _label(connection)
+
+    assert [usd for *_, usd in found(connection)[0]] == [Decimal(2)]
 
 
 # -- another definition --------------------------------------------------------------------------

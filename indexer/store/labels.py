@@ -97,10 +97,11 @@ def apply(
         gone = sorted(ran.keys() - meanings.keys())
         if not (is_new or gone or since or any(changed.values())):
             return [Change(rule, 0, 0) for rule in rules]
-        if _SIZES in is_new:
-            sizes.make_all(connection, definition)
+        if _SIZES in is_new or len(changed["liquidations"]) > _MOST_ACCOUNTS:
+            at = sizes.make_all(connection, definition)
             is_new |= {rule.id for rule in rules if _looks_at_sizes(rule)}
-        at = sizes.refresh(connection, definition, changed["liquidations"])
+        else:
+            at = sizes.refresh(connection, definition, changed["liquidations"])
         days = sizes.days_of(connection, _accounts(changed, _ON_NOBODY), since)
         stands = _standing_on(connection, rules, changed, at)
         changes = [
@@ -299,7 +300,8 @@ _NOTE_SINCE = """
     UNION SELECT account, 'liquidations' FROM ledger.lending_liquidation WHERE block_at >= %(since)s
     UNION SELECT account, 'ledger_liquidations' FROM ledger.ledger_liquidation
           WHERE block_at >= %(since)s
-    UNION SELECT account, 'account_days' FROM ledger.account_day WHERE day >= %(since)s::date
+    UNION SELECT account, 'account_days' FROM ledger.account_day
+          WHERE day >= (%(since)s::timestamptz AT TIME ZONE 'UTC')::date
     ON CONFLICT DO NOTHING
 """
 

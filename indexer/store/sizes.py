@@ -249,9 +249,9 @@ def days_of(connection: Connection, accounts: Sequence[str], since: datetime | N
 # -- all of them ---------------------------------------------------------------------------------
 
 
-def make_all(connection: Connection, definition: str) -> None:
+def make_all(connection: Connection, definition: str) -> Refreshed:
     """Make the episodes of all accounts, a window at a time; what touches the edge of one is put
-    together with its other part."""
+    together with its other part. Who looks at sizes has to look at all: no change is named."""
     connection.execute("TRUNCATE ledger.episode, ledger.episode_day, ledger.trailing_size")
     connection.execute(
         "CREATE TEMP TABLE part (LIKE ledger.episode, is_cut boolean) ON COMMIT DROP"
@@ -274,6 +274,7 @@ def make_all(connection: Connection, definition: str) -> None:
     )
     # what nobody has counted yet is taken for small, and read one row after the other
     connection.execute("ANALYZE ledger.episode, ledger.episode_day")
+    return Refreshed({}, set(), BEGINNING, Decimal(0))
 
 
 def _edges(connection: Connection) -> list[datetime]:
