@@ -4,12 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexer import settings
 from indexer.cli import chains
-from indexer.cli.console import connected, fail, out, say
-from indexer.errors import SourceFault
-from indexer.store import prices as stored
-from indexer.store.database import Connection
+from indexer.cli.console import out, say
 
 if TYPE_CHECKING:
     from indexer.chain.accounts import Tally
@@ -36,37 +32,16 @@ def accounts(
 
     Example: indexer accounts ethereum
     """
-    chosen = chains.choose(names)
-    budget = chains.Budget(per_second, per_day)
-    faults: list[str] = []
-    with connected() as connection:
-        if not names:
-            known = set(chosen.decoder.venues())
-            chosen = chains.choose([one for one in stored.indexed(connection) if one in known])
-        for chain, venues in chosen.venues.items():
-            if not names and not chosen.settings.has_endpoints(chain):
-                say(f"{chain}: no endpoint, so nobody is asked; set {settings.rpc_name(chain)}")
-                continue
-            try:
-                _ask(connection, chosen, chain, venues, budget, again)
-            except SourceFault as fault:
-                faults.append(str(fault))
-    if faults:
-        fail("; ".join(faults))
+    chains.ask_each(
+        names, chains.Budget(per_second, per_day), lambda asked: _ask(asked, again=again)
+    )
 
 
-def _ask(
-    connection: Connection,
-    chosen: chains.Chosen,
-    chain: str,
-    venues: list[str],
-    budget: chains.Budget,
-    again: bool,
-) -> None:
+def _ask(asked: chains.Asked, *, again: bool) -> None:
     from indexer.chain.accounts import fill
 
-    with chains.source_of(chosen.settings, chain, budget) as source:
-        tally = fill(connection, source, chosen.decoder, venues, again=again)
+    connection, source, decoder, chain, venues = asked
+    tally = fill(connection, source, decoder, venues, again=again)
     out.print(f"{chain}: {_found(tally)}", soft_wrap=True)
     if tally.untold:
         say(

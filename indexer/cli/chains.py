@@ -12,11 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from indexer import settings
 from indexer.chain.values import LAST_SECONDS, Valuer, terms_of
-from indexer.cli.console import err, fail, out, prepared, say, usage
+from indexer.cli.console import connected, err, fail, out, prepared, say, usage
 from indexer.decode import Decoder
 from indexer.errors import ConfigError, IndexerError, SourceFault
 from indexer.settings import Settings
-from indexer.store import rollups, values
+from indexer.store import prices, rollups, values
 from indexer.store.database import Connection, connect
 from indexer.venues import evm
 
@@ -124,6 +124,38 @@ def source_of(chosen: Settings, chain: str, budget: Budget) -> Iterator["EvmSour
     with closing(EvmSource(profile, urls, budget=limits)) as source:
         source.chain_id()
         yield source
+
+
+class Asked(NamedTuple):
+    """A chain that is asked about some of its venues."""
+
+    connection: Connection
+    source: "EvmSource"
+    decoder: Decoder
+    chain: str
+    venues: list[str]
+
+
+def ask_each(names: Sequence[str], budget: Budget, ask: Callable[[Asked], None]) -> None:
+    """Ask each chain that the names mean, all that is indexed where there are none; those without
+    an endpoint are left out aloud then. A fault of one ends the command with 1 after the others."""
+    chosen = choose(names)
+    faults: list[str] = []
+    with connected() as connection:
+        if not names:
+            known = set(chosen.decoder.venues())
+            chosen = choose([one for one in prices.indexed(connection) if one in known])
+        for chain, venues in chosen.venues.items():
+            if not names and not chosen.settings.has_endpoints(chain):
+                say(f"{chain}: no endpoint, so nobody is asked; set {settings.rpc_name(chain)}")
+                continue
+            try:
+                with source_of(chosen.settings, chain, budget) as source:
+                    ask(Asked(connection, source, chosen.decoder, chain, venues))
+            except SourceFault as fault:
+                faults.append(str(fault))
+    if faults:
+        fail("; ".join(faults))
 
 
 def _announces(url: str) -> bool:

@@ -6,13 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexer import settings
 from indexer.cli import chains
-from indexer.cli.console import Number, connected, fail, out, say
-from indexer.errors import SourceFault
+from indexer.cli.console import Number, out, say
 from indexer.report.text import count_of
-from indexer.store import prices as stored
-from indexer.store.database import Connection
 
 if TYPE_CHECKING:
     from indexer.chain.debts import Tally
@@ -46,39 +42,19 @@ def debt(
 
     Example: indexer debt ethereum --min-usd 1e6
     """
-    chosen = chains.choose(names)
-    budget = chains.Budget(per_second, per_day)
-    faults: list[str] = []
-    with connected() as connection:
-        if not names:
-            known = set(chosen.decoder.venues())
-            chosen = chains.choose([one for one in stored.indexed(connection) if one in known])
-        for chain, venues in chosen.venues.items():
-            if not names and not chosen.settings.has_endpoints(chain):
-                say(f"{chain}: no endpoint, so nobody is asked; set {settings.rpc_name(chain)}")
-                continue
-            try:
-                _ask(connection, chosen, chain, venues, budget, min_usd, again)
-            except SourceFault as fault:
-                faults.append(str(fault))
-    if faults:
-        fail("; ".join(faults))
+    chains.ask_each(
+        names,
+        chains.Budget(per_second, per_day),
+        lambda asked: _ask(asked, min_usd, again=again),
+    )
 
 
-def _ask(
-    connection: Connection,
-    chosen: chains.Chosen,
-    chain: str,
-    venues: list[str],
-    budget: chains.Budget,
-    min_usd: Decimal,
-    again: bool,
-) -> None:
+def _ask(asked: chains.Asked, min_usd: Decimal, *, again: bool) -> None:
     from indexer.chain import debts
 
-    telling = [venue for venue in venues if debts.tells(chosen.decoder, venue)]
-    with chains.source_of(chosen.settings, chain, budget) as source:
-        tally = debts.fill(connection, source, chosen.decoder, telling, min_usd, again=again)
+    connection, source, decoder, chain, venues = asked
+    telling = [venue for venue in venues if debts.tells(decoder, venue)]
+    tally = debts.fill(connection, source, decoder, telling, min_usd, again=again)
     out.print(f"{chain}: {_found(tally)}", soft_wrap=True)
     for reason, count in sorted(tally.failed.items()):
         say(f"{chain}: {reason}: {count:,}, e.g. {tally.example[reason]}")
