@@ -758,6 +758,7 @@ def test_uncut_blocks_are_whole_and_contradict_nothing(
         "  adl_balance       0          0",
         "  row_of_legs       1          0",
         "  trade_has_row     1          0",
+        "totals of days: 1 compared, 0 differ",
     ]
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -1,5 +1,6 @@
 """Sums of days: which are kept, that totals stand on them, and that they never outlive a change."""
 
+import subprocess
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -7,7 +8,7 @@ import pytest
 
 from indexer.store import values
 from indexer.store.database import Connection
-from indexer.store.rollups import refresh
+from indexer.store.rollups import Compared, compare, refresh
 from tests.conftest import Command
 from tests.ledger_rows import rows
 from tests.oracle_world import write_case
@@ -142,6 +143,90 @@ def test_a_change_drops_the_sums_of_its_day_and_a_refresh_restores_them(
     assert rows(connection, "SELECT account, usd FROM ledger.account_total") == [
         (ALICE, Decimal(100)), (ALICE, Decimal(100)), (CAROL, Decimal(250)),
     ]  # fmt: skip
+
+
+TAMPERED = {
+    "a sum": ("UPDATE ledger.day_total SET usd = usd + 1e-30 WHERE section = 'total'", "total"),
+    "a count": ("UPDATE ledger.day_total SET episodes = 2 WHERE section = 'venue'", "total"),
+    "a name": ("UPDATE ledger.day_total SET name = 'BTC' WHERE section = 'asset'", "total"),
+    "an order": ("UPDATE ledger.day_total SET place = -place", "total"),
+    "a line less": ("DELETE FROM ledger.day_total WHERE section = 'largest'", "total"),
+    "a line more": ("INSERT INTO ledger.day_total SELECT (jsonb_populate_record(t,"
+                    " '{\"place\": 99}')).* FROM ledger.day_total t WHERE place = 1", "total"),
+    "an account's sum": ("UPDATE ledger.account_total SET usd = usd + 1", "accounts"),
+    "an account less": ("DELETE FROM ledger.account_total", "accounts"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "what"), TAMPERED.values(), ids=TAMPERED)
+def test_what_is_stored_otherwise_than_the_rows_have_it_is_found(
+    connection: Connection, change: str, what: str
+) -> None:
+    for number, at in enumerate((OLDEST, NEXT)):
+        perp(connection, number, at, 100)
+    refresh(connection, now=NOW)
+    before = compare(connection)
+
+    connection.execute(change)
+    connection.execute("DELETE FROM ledger.rolled_day WHERE day = %s", (OLDEST.date(),))
+
+    assert before == [Compared("strict/v1", at.date(), ()) for at in (OLDEST, NEXT)]
+    assert compare(connection) == [Compared("strict/v1", NEXT.date(), (what,))]
+
+
+def test_an_audit_says_where_stored_days_are_not_those_of_the_rows(
+    connection: Connection, quick_indexer: Command
+) -> None:
+    perp(connection, 1, OLDEST, 100)
+    quick_indexer("audit")  # as every command it brings the kin of assets up to date
+    refresh(connection, now=NOW)
+    whole = quick_indexer("audit")
+
+    connection.execute("UPDATE ledger.day_total SET usd = 99 WHERE section = 'total'")
+    connection.execute("UPDATE ledger.account_total SET records = 2")
+    done, of_venue = quick_indexer("audit"), quick_indexer("audit", "hyperliquid")
+
+    assert (whole.returncode, lines(whole)) == (0, ["totals of days: 1 compared, 0 differ"])
+    assert (done.returncode, lines(done)) == (
+        1,
+        [
+            "totals of days: 1 compared, 1 differ",
+            "  strict/v1 2025-10-09: total, accounts",
+            "  delete from ledger.rolled_day forgets them; indexer value makes them again",
+        ],
+    )
+    assert lines(of_venue) == []
+
+
+def lines(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What an audit says of stored days: it comes last."""
+    _, begin, said = done.stdout.partition("totals of days")
+    return [line.rstrip() for line in (begin + said).splitlines()]
+
+
+def test_days_that_a_window_touches_are_compared(connection: Connection) -> None:
+    for number, at in enumerate((OLDEST, NEXT)):
+        perp(connection, number, at, 100)
+    refresh(connection, now=NOW)
+    midnight = datetime(2025, 10, 12, tzinfo=UTC)
+
+    assert [one.day for one in compare(connection, OLDEST, midnight)] == [OLDEST.date()]
+    assert [one.day for one in compare(connection, midnight)] == [NEXT.date()]
+    assert [one.day for one in compare(connection, high=midnight)] == [OLDEST.date()]
+
+
+def test_a_refresh_brings_the_total_of_each_day_back(connection: Connection) -> None:
+    perp(connection, 1, OLDEST, 100)
+    stored = "SELECT usd, records FROM ledger.day_total WHERE section = 'total'"
+    refresh(connection, now=NOW)
+    before = rows(connection, stored)
+
+    perp(connection, 9, OLDEST, 250, CAROL)
+    gone = rows(connection, stored)
+    refresh(connection, now=NOW)
+
+    assert (before, gone) == ([(Decimal(100), 1)], [])
+    assert rows(connection, stored) == [(Decimal(350), 2)]
 
 
 def test_indexer_value_leaves_days_added_up(connection: Connection, quick_indexer: Command) -> None:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from psycopg.conninfo import make_conninfo
 
 from indexer import sync
 from indexer.errors import ConfigError
@@ -25,7 +26,7 @@ from indexer.methodology.definition import (
     presets,
 )
 from indexer.methodology.windows import resolve
-from indexer.store import database, definitions, values
+from indexer.store import database, definitions, rollups, totals, values
 from indexer.store.database import Connection
 from indexer.store.server import Server
 from tests import definition_model as model
@@ -1445,15 +1446,195 @@ def test_sums_of_the_exchanges_ledger_go_when_a_row_of_it_comes(world: Connectio
     "changed",
     [
         'repeat = {keep = "first"}', "minimum_usd = 5", 'sample = {seconds = 7, keep = "last"}',
-        'labels = {only = ["whale"]}',
+        'labels = {only = ["whale"]}', 'account_unit = "owner"',
     ],
 )  # fmt: skip
-def test_what_does_not_add_up_over_days_is_never_added_up(world: Connection, changed: str) -> None:
+def test_what_does_not_add_up_over_days_or_becomes_known_later_is_never_added_up(
+    world: Connection, changed: str
+) -> None:
     definitions.keep(world, [of_toml(PERP_TOML + changed)])
 
     assert rolled(world, "mine/v1", "2025-10-10") == [False]
     assert asked(world, ROLLED) == []
     sums_are_those_of_the_rows(world, "mine/v1")
+
+
+# -- totals of days
+
+TOTAL = "SELECT * FROM {}(%s, %s::timestamptz, %s::timestamptz)"
+DAYS = ("2025-10-10", "2025-10-11")
+FALSIFY = "UPDATE ledger.day_total SET usd = -1, records = -1"
+
+
+def total_of(connection: Connection, d: Definition, low: datetime, high: datetime) -> list[Any]:
+    return connection.execute(TOTAL.format("liq.total"), (d.id, low, high)).fetchall()
+
+
+def of_rows(connection: Connection, d: Definition, low: datetime, high: datetime) -> list[Any]:
+    return connection.execute(TOTAL.format("ledger.total_of_rows"), (d.id, low, high)).fetchall()
+
+
+def stored_days_are_those_of_the_rows(connection: Connection, *many: Definition) -> int:
+    """Line by line in their order, to the last digit; gives how many days are stored."""
+    for low in (DAY, NEXT):
+        for d in many:
+            found = total_of(connection, d, low, low + timedelta(days=1))
+            assert repr(found) == repr(of_rows(connection, d, low, low + timedelta(days=1)))
+    compared = rollups.compare(connection)
+    assert [one for one in compared if one.differs] == []
+    return len(compared)
+
+
+def adds_up(d: Definition) -> bool:
+    labels = d.labels
+    return d.is_additive and d.account_unit == "address" and not (labels.only or labels.without)
+
+
+@pytest.mark.parametrize("preset", sorted(presets()))
+def test_a_stored_total_is_that_of_the_rows_whatever_happens_to_them(
+    world: Connection, preset: str
+) -> None:
+    d = presets()[preset]
+    world.execute("UPDATE ledger.stream SET finalized_block = 999")
+    assert rolled(world, d.id, *DAYS) == [adds_up(d)] * 2
+    agrees(world, d, (DAY, NEXT, None, None))
+    stored = stored_days_are_those_of_the_rows(world, d)
+
+    for change in (*CHANGES.values(), *FURTHER_CHANGES):
+        with world.transaction(force_rollback=True):
+            world.execute(change)
+            stored_days_are_those_of_the_rows(world, d)
+
+    assert stored == 2 * adds_up(d)
+
+
+_WORTH = """
+    WITH worth AS (UPDATE ledger.valuation SET repaid_usd = repaid_usd + 1
+                   WHERE price_source = 'oracle' RETURNING block_at)
+    SELECT ledger.forget_days(min(block_at), max(block_at)) FROM worth
+"""
+FURTHER_CHANGES = (
+    # what was final is not any more, or was not when nobody followed the chain
+    "UPDATE ledger.stream SET finalized_block = 500",
+    "INSERT INTO ledger.stream (chain, next_block, tip_hash, finalized_block, epoch)"
+    " VALUES ('ethereum', 12, '', 10, 0) ON CONFLICT (chain) DO UPDATE SET finalized_block = 10",
+    "INSERT INTO ledger.owner_of (venue, account, owner, via, method, proof, since)"
+    f" SELECT 'hyperliquid', account, '{INK}', '{{}}', 'said', '[]', '{T0}'"
+    f" FROM unnest(ARRAY['{ALICE}', '{BOB}']) AS account ON CONFLICT DO NOTHING",
+    "INSERT INTO ledger.label (venue, account, label, rule, rule_version, confidence, evidence,"
+    f" valid_during, recorded_during) VALUES ('*', '{BOB}', 'whale', 'late', 1, 1, '{{}}',"
+    " tstzrange(NULL, NULL), tstzrange(NULL, NULL))",
+    "DELETE FROM ledger.protocol_vault",
+    "DELETE FROM ledger.ledger_liquidation",
+    "DELETE FROM ledger.liquidation",
+    "DELETE FROM ledger.lending_liquidation WHERE block_number = 10",
+    "UPDATE ledger.lending_liquidation SET block_at = block_at + interval '1 day'",
+    "UPDATE ledger.liquidation SET account_is_protocol_vault = NOT account_is_protocol_vault",
+    f"UPDATE ledger.asset SET decimals = 5 WHERE address = '{USDC}'",
+    "INSERT INTO ledger.share_rate (chain, asset, block_number, underlying, shares_raw, assets_raw)"
+    f" SELECT chain, '{VTOKEN}', block_number, '{WBTC}', 1, 1 FROM ledger.block"
+    " ON CONFLICT DO NOTHING",
+    _WORTH,  # as a pass over values does it
+)
+
+
+def test_stored_totals_of_random_rows_stay_those_of_the_rows(connection: Connection) -> None:
+    stored = 0
+
+    @settings(max_examples=25, deadline=None, derandomize=True, phases=(Phase.generate,))
+    @given(
+        world=WORLD,
+        many=st.lists(
+            st.one_of(st.sampled_from(list(presets().values())), definition_of()),
+            min_size=2, max_size=4,
+        ),
+        changes=st.lists(st.sampled_from(FURTHER_CHANGES), min_size=1, max_size=4),
+        then=st.booleans(),
+    )  # fmt: skip
+    def run(world: Raw, many: list[Definition], changes: list[str], then: bool) -> None:
+        nonlocal stored
+        with connection.transaction(force_rollback=True):
+            store_world(connection, world)
+            named = [
+                msgspec.structs.replace(d, id=f"mine/v{number + 1}")
+                for number, d in enumerate(many)
+            ]
+            definitions.keep(connection, named)
+            for change in (*changes, None):
+                for d in named:
+                    rolled(connection, d.id, *DAYS)
+                stored += stored_days_are_those_of_the_rows(connection, *named)
+                if change:
+                    connection.execute(change)
+                elif then:
+                    values.value(connection)
+                stored += stored_days_are_those_of_the_rows(connection, *named)
+
+    run()
+    assert stored > 200  # and not all refused
+
+
+def test_a_total_is_stored_for_exactly_a_utc_day_and_read_from_rows_elsewhere(
+    world: Connection,
+) -> None:
+    strict, chinese = presets()["strict/v1"], presets()["natural_day_cn/v1"]
+    world.execute("UPDATE ledger.stream SET finalized_block = 999")
+    assert rolled(world, strict.id, *DAYS) == rolled(world, chinese.id, *DAYS) == [True, True]
+    hour = timedelta(hours=1)
+    others = [
+        (DAY, NEXT - timedelta(microseconds=1)), (DAY + hour, NEXT), (DAY + hour, NEXT + hour),
+        (DAY - timedelta(microseconds=1), NEXT), (DAY, NEXT + timedelta(days=1)), (DAY, DAY),
+    ]  # fmt: skip
+    before = [of_rows(world, strict, *window) for window in others]
+    world.execute(FALSIFY)
+
+    assert {line[5] for line in total_of(world, strict, DAY, NEXT)} == {-1}
+    assert [total_of(world, strict, *window) for window in others] == before
+    of_blocks = f"SELECT records FROM liq.total{OF_WINDOW} WHERE section = 'total'"
+    assert asked(world, of_blocks, strict.id, DAY, NEXT, 10, 11) == [(4,)]
+    in_words = "SELECT usd FROM liq.total(%s, '2025-10-10', '2025-10-11') WHERE section = 'total'"
+    assert asked(world, in_words, strict.id) == [(Decimal(-1),)]
+    assert asked(world, in_words, chinese.id) == [(Decimal("512.005"),)]
+
+
+@pytest.mark.parametrize("ends", [("-infinity", "infinity"), (None, None), ("infinity",) * 2])
+def test_windows_without_ends_are_no_days(world: Connection, ends: tuple[str, str]) -> None:
+    definitions.keep(world, [presets()["strict/v1"]])
+    world.execute("UPDATE ledger.stream SET finalized_block = 999")
+    rolled(world, "strict/v1", *DAYS)
+    found, expected = (
+        world.execute(TOTAL.format(name), ("strict/v1", *ends)).fetchall()
+        for name in ("liq.total", "ledger.total_of_rows")
+    )
+
+    assert found == expected != []
+
+
+def test_lines_come_in_the_order_in_which_they_are_told(world: Connection) -> None:
+    found = total_of(world, presets()["strict/v1"], DAY, NEXT)
+    sections = ["total", "instrument", "venue", "asset", "method", "side", "price_source",
+                "beside", "largest"]  # fmt: skip
+
+    assert found == sorted(
+        found, key=lambda line: (sections.index(line[0]), line[1] is None, line[1] or "")
+    )
+    assert {line[0] for line in found} == set(sections)
+
+
+def test_a_proof_reads_rows_and_not_what_is_stored(world: Connection) -> None:
+    strict = presets()["strict/v1"]
+    window = resolve(strict.window, "2025-10-10", NEXT)
+    world.execute("UPDATE ledger.stream SET finalized_block = 999")
+    rolled(world, strict.id, *DAYS)
+    saved = totals.within(world, strict, window, {}, NEXT)
+    totals.save(world, saved)
+    world.execute(FALSIFY)
+    bounds = (strict.id, window.low, window.high)
+
+    now = totals.within(world, strict, window, {}, NEXT)
+
+    assert now == saved
+    assert now.line.usd == of_rows(world, strict, *bounds[1:])[0][2] != Decimal(-1)  # type: ignore[arg-type]
 
 
 def test_making_sums_waits_for_who_changes_a_row(connection: Connection, beside: Beside) -> None:
@@ -1469,3 +1650,104 @@ def test_making_sums_waits_for_who_changes_a_row(connection: Connection, beside:
     assert [row[:3] for row in asked(connection, SUMS, "strict/v1", DAY, NEXT)] == [
         ("hyperliquid", ALICE, Decimal(3))
     ]
+    assert stored_days_are_those_of_the_rows(connection, presets()["strict/v1"]) == 1
+
+
+def test_who_changes_a_row_waits_for_sums_on_their_way_and_forgets_them(
+    connection: Connection, beside: Beside
+) -> None:
+    perp(connection, "p1", {"usd": "1"})
+
+    with connection.transaction():
+        assert rolled(connection, "strict/v1", "2025-10-10") == [True]
+        changing = beside(lambda other: perp(other, "p2", {"usd": "2"}))
+        assert not changing.done()
+
+    changing.result(timeout=10)
+    assert asked(connection, ROLLED) == []
+    assert total_of(connection, presets()["strict/v1"], DAY, NEXT)[0][5] == 2
+
+
+def test_who_begins_before_sums_are_made_and_ends_after_it_forgets_them(
+    connection: Connection, conninfo: str
+) -> None:
+    perp(connection, "p1", {"usd": "1"})
+
+    with database.connect(conninfo) as early, early.transaction():
+        early.execute("SELECT FROM ledger.rolled_day")
+        assert rolled(connection, "strict/v1", "2025-10-10") == [True]
+        perp(early, "p2", {"usd": "2"})
+        assert total_of(connection, presets()["strict/v1"], DAY, NEXT)[0][5] == 1
+
+    assert asked(connection, ROLLED) == []
+    assert total_of(connection, presets()["strict/v1"], DAY, NEXT)[0][5] == 2
+
+
+REPEATABLE = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
+
+
+def test_a_snapshot_that_could_not_see_sums_changes_no_row(
+    connection: Connection, conninfo: str
+) -> None:
+    perp(connection, "p1", {"usd": "1"})
+
+    with database.connect(conninfo) as early, early.transaction(force_rollback=True):
+        early.execute(REPEATABLE)
+        early.execute("SELECT FROM ledger.rolled_day")
+        assert rolled(connection, "strict/v1", "2025-10-10") == [True]
+        with pytest.raises(psycopg.errors.InvalidTransactionState, match="READ COMMITTED alone"):
+            perp(early, "p2", {"usd": "2"})
+
+    assert stored_days_are_those_of_the_rows(connection, presets()["strict/v1"]) == 1
+
+
+def test_no_sums_are_made_in_a_snapshot_that_could_not_see_rows(connection: Connection) -> None:
+    perp(connection, "p1", {"usd": "1"})
+
+    with (
+        pytest.raises(psycopg.errors.InvalidTransactionState, match="READ COMMITTED alone"),
+        connection.transaction(),
+    ):
+        connection.execute(REPEATABLE)
+        rolled(connection, "strict/v1", "2025-10-10")
+
+
+def test_a_snapshot_reads_what_was_stored_of_the_rows_in_it(
+    connection: Connection, conninfo: str
+) -> None:
+    perp(connection, "p1", {"usd": "1"})
+    assert rolled(connection, "strict/v1", "2025-10-10") == [True]
+
+    with database.connect(conninfo) as reader, reader.transaction():
+        reader.execute(REPEATABLE)
+        before = total_of(reader, presets()["strict/v1"], DAY, NEXT)
+        perp(connection, "p2", {"usd": "2"})
+        assert total_of(reader, presets()["strict/v1"], DAY, NEXT) == before
+        assert stored_days_are_those_of_the_rows(reader, presets()["strict/v1"]) == 1
+
+    assert stored_days_are_those_of_the_rows(connection, presets()["strict/v1"]) == 0
+
+
+def test_sums_wait_for_who_compiles_their_definition_anew(
+    connection: Connection, beside: Beside
+) -> None:
+    perp(connection, "p1", {"usd": "1"})
+
+    with connection.transaction():
+        connection.execute("UPDATE ledger.definition SET query = replace(query, 'counted', 'x')")
+        summing = beside(lambda other: rolled(other, "strict/v1", "2025-10-10"))
+        assert not summing.done()
+        connection.execute("DELETE FROM ledger.rolled_day")
+
+    assert summing.result(timeout=10) == [True]
+    assert total_of(connection, presets()["strict/v1"], DAY, NEXT)[0][5] == 0
+
+
+def test_connections_write_at_the_level_that_sums_need_whatever_the_server_says(
+    conninfo: str,
+) -> None:
+    options = "-c default_transaction_isolation=serializable"
+
+    with database.connect(make_conninfo(conninfo, options=options)) as connection:
+        perp(connection, "p1", {"usd": "1"})
+        assert rolled(connection, "strict/v1", "2025-10-10") == [True]

@@ -14,7 +14,7 @@ from indexer.cli import chains
 from indexer.cli.console import Moment, connected, err, out
 from indexer.decode import Decoder, layouts
 from indexer.evm_model import EventMap, SiblingMap
-from indexer.store import proof
+from indexer.store import proof, rollups
 from indexer.store.database import Connection
 from indexer.store.proof import Audit, Covering, Topics
 
@@ -50,7 +50,8 @@ def audit(venues: tuple[str, ...], window: tuple[datetime, datetime] | None) -> 
 
     A VENUE is hyperliquid, a protocol on a chain as aave_v3.ethereum, or a chain; all that is
     indexed where none is named. Violations are kept in the view liq.violations until an audit of
-    their time no longer finds them. Exits with 1 when there is one, or a hole.
+    their time no longer finds them. Where no VENUE is named, stored totals of days are compared
+    with the rows as well. Exits with 1 when any differs, and at a violation or a hole.
 
     Example: indexer audit hyperliquid
 
@@ -66,6 +67,8 @@ def audit(venues: tuple[str, ...], window: tuple[datetime, datetime] | None) -> 
         if not names:
             out.print("nothing is indexed yet: indexer backfill")
         sound = [_audit(connection, chosen.decoder, name, window) for name in names]
+        if not venues:
+            sound.append(_audit_days(connection, window))
     if not all(sound):
         sys.exit(1)
 
@@ -95,6 +98,19 @@ def _audit(
             out.print(escape(f"  {one.invariant} {one.subject}: {one.detail}"), soft_wrap=True)
         out.print("  all of them: select * from liq.violations")
     return covering.is_whole and is_sound
+
+
+def _audit_days(connection: Connection, window: tuple[datetime, datetime] | None) -> bool:
+    """Compare what is stored of days with their rows and print it; gives whether it is the same."""
+    found = rollups.compare(connection, *(window or ()))
+    wrong = [one for one in found if one.differs]
+    if found:
+        out.print(f"[bold]totals of days[/]: {len(found):,} compared, {len(wrong):,} differ")
+    for one in wrong:
+        out.print(escape(f"  {one.definition} {one.day}: {', '.join(one.differs)}"))
+    if wrong:
+        out.print("  delete from ledger.rolled_day forgets them; indexer value makes them again")
+    return not wrong
 
 
 def _topics(decoder: Decoder, venue: str) -> Topics:

@@ -13,7 +13,8 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 
 def connect(conninfo: str) -> Connection:
-    """Open a connection in UTC; raises ConfigError, without the password, when there is no way."""
+    """Open a connection in UTC whose transactions see what was committed, whatever the server's
+    defaults; raises ConfigError, without the password, when there is no way."""
     try:
         connection = psycopg.connect(
             conninfo, autocommit=True, application_name="liquidation-indexer"
@@ -28,7 +29,7 @@ def connect(conninfo: str) -> Connection:
         version = connection.info.parameter_status("server_version")
         connection.close()
         raise ConfigError(f"PostgreSQL {version} is too old: version 14 or newer is needed")
-    connection.execute("SET TIME ZONE 'UTC'")
+    connection.execute("SET TIME ZONE 'UTC'; SET default_transaction_isolation = 'read committed'")
     return connection
 
 

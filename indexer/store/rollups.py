@@ -1,7 +1,9 @@
-"""Keeps the stored sums of whole days up: what `liq.largest_accounts` need not add up again."""
+"""Keeps the stored totals and sums of whole days up: what `liq.total` and `liq.largest_accounts`
+need not add up again. And compares them with the rows that they were made of."""
 
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import Any, NamedTuple
 
 from indexer.store.database import Connection
 
@@ -64,4 +66,55 @@ _DAYS = """
     SELECT (block_at AT TIME ZONE 'UTC')::date
     FROM ledger.stream JOIN ledger.block USING (chain) WHERE block_number > finalized_block
     ORDER BY 1 DESC LIMIT %(most)s
+"""
+
+
+class Compared(NamedTuple):
+    """A stored day beside its rows; `differs` names what is not as they have it: the total, the
+    accounts, both or neither."""
+
+    definition: str
+    day: date
+    differs: tuple[str, ...]
+
+
+def compare(
+    connection: Connection, low: datetime | None = None, high: datetime | None = None
+) -> list[Compared]:
+    """Add up again all stored days that reach into a window, open where None, in one snapshot."""
+    rows: Iterable[Any] = connection.execute(_COMPARED, {"low": low, "high": high})
+    return [Compared(definition, day, tuple(differs)) for definition, day, differs in rows]
+
+
+# As JSON, where numbers are equal whatever zeros they end with.
+_COMPARED = """
+    SELECT definition, day, array_remove(ARRAY[
+        CASE WHEN EXISTS (
+            WITH stored AS (
+                SELECT to_jsonb(t) - 'definition' - 'day' AS line FROM ledger.day_total t
+                WHERE (t.definition, t.day) = (rolled.definition, rolled.day)
+            ), found AS MATERIALIZED (
+                SELECT to_jsonb(t) - 'ordinality' || jsonb_build_object('place', t.ordinality)
+                FROM ledger.total_of_rows(definition, low, high) WITH ORDINALITY t
+            )
+            (TABLE stored EXCEPT ALL TABLE found) UNION ALL (TABLE found EXCEPT ALL TABLE stored)
+        ) THEN 'total' END,
+        CASE WHEN EXISTS (
+            WITH stored AS (
+                SELECT to_jsonb(t) - 'definition' - 'day' AS line FROM ledger.account_total t
+                WHERE (t.definition, t.day) = (rolled.definition, rolled.day)
+            ), found AS MATERIALIZED (
+                SELECT to_jsonb(a) FROM ledger.accounts_of_rows(definition, low, high) a
+            )
+            (TABLE stored EXCEPT ALL TABLE found) UNION ALL (TABLE found EXCEPT ALL TABLE stored)
+        ) THEN 'accounts' END
+    ], NULL)
+    FROM (
+        SELECT definition, day, day::timestamp AT TIME ZONE 'UTC' AS low,
+               (day + 1)::timestamp AT TIME ZONE 'UTC' AS high
+        FROM ledger.rolled_day
+    ) rolled
+    WHERE high > coalesce(%(low)s::timestamptz, '-infinity')
+      AND low < coalesce(%(high)s::timestamptz, 'infinity')
+    ORDER BY 1, 2
 """
