@@ -9,6 +9,7 @@ from indexer.decode import Decoder
 from indexer.evm_model import (
     EMITTER_FACT,
     RECEIPT_FACT,
+    ChainRow,
     Decoded,
     Fact,
     FactKey,
@@ -16,6 +17,7 @@ from indexer.evm_model import (
     LendingLiquidation,
     Log,
     MissingFact,
+    PerpLiquidation,
     Quarantined,
     UndecodedLog,
 )
@@ -127,9 +129,9 @@ class ChainStep:
     def _all(self) -> Iterator[Decoded]:
         return chain.from_iterable(self._outcomes.values())
 
-    def liquidations(self) -> list[LendingLiquidation]:
+    def liquidations(self) -> list[ChainRow]:
         """The rows, in the order of their blocks."""
-        return [one for one in self._all() if isinstance(one, LendingLiquidation)]
+        return [one for one in self._all() if isinstance(one, LendingLiquidation | PerpLiquidation)]
 
     def undecoded(self) -> list[UndecodedLog]:
         """Events that are no row yet."""

@@ -8,7 +8,7 @@ boolean is 0 or 1, and cuts out the arguments. Only data with a dynamic type goe
 import hashlib
 import re
 from collections import ChainMap, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from operator import attrgetter
 from typing import Any, cast
@@ -21,6 +21,7 @@ from indexer.evm_model import (
     EMITTER_FACT,
     RECEIPT_FACT,
     Arg,
+    ChainRow,
     Contract,
     Decoded,
     EventMap,
@@ -30,12 +31,13 @@ from indexer.evm_model import (
     FactKey,
     FactMap,
     Facts,
-    Joinable,
     Learnt,
     Leg,
     LendingLiquidation,
     Log,
     MissingFact,
+    PerpLiquidation,
+    PerpMap,
     PriceMap,
     ProtocolSpec,
     Quarantined,
@@ -94,7 +96,8 @@ def load_abi(file: str) -> tuple[AbiEvent, ...]:
 
 
 NotDecoded = str  # why
-_JOINABLE = (LendingLiquidation, Sibling)
+_JOINABLE = (LendingLiquidation, PerpLiquidation, Sibling)
+_Seen = ChainRow | Sibling
 _log_index = attrgetter("log_index")
 
 
@@ -111,6 +114,7 @@ class Layout:
         self._is_dynamic = any(argument.is_dynamic for argument in plain)
         data = [] if self._is_dynamic else [leaf for a in plain for leaf in _leaves(a)]
         self.name = event.name
+        self.indexed = [argument.type for argument in indexed]
         self.topic0 = "0x" + keccak(event.signature.encode()).hex()
         self.topics = 1 + len(indexed)
         names = [leaf.name for leaf in (*topics, *data)]
@@ -229,20 +233,61 @@ class _Place(msgspec.Struct, frozen=True):
 
 
 Reader = Callable[[Log, str, Facts], Decoded]
+Shape = tuple[str, int]  # the first topic and the number of topics
+Wanted = Callable[[Log], bool]
 
 
 class _Events:
-    """The events of one contract interface, compiled."""
+    """The events of one contract interface, compiled. `wanted` is of those shapes that also mean
+    other things: whether a log is one of ours."""
 
     def __init__(self, contract: Contract, spec: ProtocolSpec) -> None:
-        self.readers: dict[tuple[str, int], Reader] = {}
+        self.readers: dict[Shape, Reader] = {}
         self.topics: dict[str, set[int]] = defaultdict(set)
-        self.liquidations: set[tuple[str, int]] = set()
+        self.wanted: dict[Shape, Wanted] = {}
+        self.liquidations: set[Shape] = set()
         for layout, use in layouts(contract):
-            self.readers[layout.topic0, layout.topics] = _reader(layout, use, spec)
+            shape = layout.topic0, layout.topics
+            self.readers[shape] = _reader(layout, use, spec)
             self.topics[layout.topic0].add(layout.topics)
-            if isinstance(use, EventMap):
-                self.liquidations.add((layout.topic0, layout.topics))
+            if isinstance(use, EventMap | PerpMap):
+                self.liquidations.add(shape)
+            if isinstance(use, PerpMap | SiblingMap) and use.when:
+                self.wanted[shape] = wanted_by(layout, use.when)
+
+    def wants(self, log: Log) -> bool:
+        """Whether a log with a first topic of ours is none of the others that have it."""
+        wanted = self.wanted.get((log.topics[0], len(log.topics)))
+        return wanted is None or wanted(log)
+
+
+def wanted_by(layout: Layout, when: Mapping[str, tuple[Value, ...]]) -> Wanted:
+    """Whether a log has the values that `when` chooses. Compares topics first: to read the data of
+    what is not ours would be most of the work. What cannot be read is ours, and will say why."""
+    places = [(layout.index(name), values) for name, values in when.items()]
+    of_topics = len(layout.indexed)
+    in_topics = [
+        (place + 1, {_topic(layout.indexed[place], value) for value in values})
+        for place, values in places
+        if place < of_topics
+    ]
+    in_data = [(place, values) for place, values in places if place >= of_topics]
+
+    def wanted(log: Log) -> bool:
+        if any(log.topics[place] not in topics for place, topics in in_topics):
+            return False
+        read = layout.read(log) if in_data else ""
+        return isinstance(read, str) or all(read[place] in values for place, values in in_data)
+
+    return wanted
+
+
+def _topic(kind: str, value: Value) -> str:
+    """An indexed argument as it stands: of a text only the hash."""
+    if kind == "string":
+        return "0x" + keccak(str(value).encode()).hex()
+    number = int(value, 16) if isinstance(value, str) else int(cast(int, value))
+    return f"0x{number % 2**256:064x}"
 
 
 def layouts(contract: Contract) -> list[tuple[Layout, EventUse]]:
@@ -259,6 +304,8 @@ def _reader(layout: Layout, use: EventUse, spec: ProtocolSpec) -> Reader:
     match use:
         case EventMap():
             return _row_reader(layout, use, spec)
+        case PerpMap():
+            return _perp_reader(layout, use, spec)
         case FactMap():
             return _fact_reader(layout, use, spec)
         case SiblingMap() | PriceMap():
@@ -341,6 +388,28 @@ def _row_reader(layout: Layout, use: EventMap, spec: ProtocolSpec) -> Reader:
     return read
 
 
+def _perp_reader(layout: Layout, use: PerpMap, spec: ProtocolSpec) -> Reader:
+    values_of = _Values(layout)
+    market = list(map(values_of.place, use.market))
+    account, liquidator = values_of.place(use.account), values_of.place(use.liquidator)
+    then, names = use.then, layout.names
+
+    def read(log: Log, venue: str, facts: Facts) -> PerpLiquidation | UndecodedLog:
+        values = values_of.read(log, facts)
+        if type(values) is not list:
+            return _undecoded(log, venue, values, spec.decoder_version)
+        row = PerpLiquidation(
+            venue, f"{log.tx_hash}/{log.log_index}", log.block_number, log.block_hash,
+            log.tx_hash, log.log_index, log.address,
+            ":".join([str(values[part]) for part in market if values[part] is not None]),
+            spec.kind, use.method, values[account], values[liquidator], use.quote,
+            use.margin_mode, spec.decoder_version, counterparty_kind=use.counterparty_kind,
+        )  # fmt: skip
+        return row if then is None else then(row, dict(zip(names, values, strict=False)))
+
+    return read
+
+
 def _undecoded(
     log: Log, venue: str, why: NotDecoded | MissingFact | list[Any], version: int
 ) -> UndecodedLog:
@@ -413,7 +482,7 @@ class Decoder:
         self._bystanders: dict[str, dict[tuple[str, int], Layout]] = {}
         self._prices: dict[str, dict[tuple[str, int], _PriceReader]] = {}
         self._liquidations: set[str] = set()
-        self._looks_like: dict[tuple[str, int], tuple[str, ...]] = {}
+        self._looks_like: dict[Shape, dict[str, Wanted | None]] = {}
         self.known_facts: dict[FactKey, str | None] = {}
         for spec in specs:
             self._add(spec)
@@ -430,9 +499,10 @@ class Decoder:
             if self._places.setdefault(key, place) is not place:
                 raise ValueError(f"{at.address} on {at.chain} is deployed twice")
             self._deployed[at.chain, EMITTER_FACT, key[1]] = f"{at.name}/{at.role}"
-        for shape in {shape for events in compiled.values() for shape in events.liquidations}:
-            self._liquidations.add(shape[0])
-            self._looks_like[shape] = (*self._looks_like.get(shape, ()), spec.name)
+        for events in compiled.values():
+            for shape in events.liquidations:
+                self._liquidations.add(shape[0])
+                self._looks_like.setdefault(shape, {})[spec.name] = events.wanted.get(shape)
         if spec.bystander is not None:
             self._bystanders[spec.name] = {
                 (layout.topic0, layout.topics): layout for layout, _ in layouts(spec.bystander)
@@ -471,19 +541,25 @@ class Decoder:
         if place is not None:
             read = place.events.readers.get((topic, len(log.topics)))
             if read is not None:
-                return read(log, place.venue, facts)
+                return read(log, place.venue, facts) if place.events.wants(log) else None
             if topic in place.events.topics:
                 return self._wrong_topics(log, place)
         if topic in self._liquidations:
-            return Quarantined(log, self._looks_like.get((topic, len(log.topics)), ()))
+            return self._stranger(log)
         return None
+
+    def _stranger(self, log: Log) -> Quarantined | None:
+        """A log as liquidations have it, by somebody whom we do not know."""
+        alike = self._looks_like.get((log.topics[0], len(log.topics)), {})
+        like = tuple(name for name, wanted in alike.items() if wanted is None or wanted(log))
+        return Quarantined(log, like) if like or not alike else None
 
     def venue_of(self, log: Log, facts: Facts) -> str | None:
         """Whose event it is; None for other people's, and for events that we do not read."""
         place = self._places.get((log.chain, log.address)) or self._proved(log, facts)
         if place is None or not log.topics or log.topics[0] not in place.events.topics:
             return None
-        return place.venue
+        return place.venue if place.events.wants(log) else None
 
     def since(self, venue: str) -> int:
         """The first block worth reading: 0 where one of its deployments does not say."""
@@ -496,8 +572,16 @@ class Decoder:
         return min(firsts, default=0)
 
     def filter_hash(self, venue: str) -> str:
-        """What tells one set of events that are asked for from another."""
-        return hashlib.sha256(" ".join(self.topics(venue)).encode()).hexdigest()[:16]
+        """What tells one set of events that are kept from another."""
+        spec = self.spec_of(venue)
+        chosen = sorted(
+            f"{event}.{argument}={values}"
+            for contract in spec.contracts.values()
+            for event, use in contract.events.items()
+            if isinstance(use, PerpMap | SiblingMap)
+            for argument, values in use.when.items()
+        )
+        return hashlib.sha256(" ".join([*self.topics(venue), *chosen]).encode()).hexdigest()[:16]
 
     def _proved(self, log: Log, facts: Facts) -> _Place | None:
         role = facts.get((log.chain, EMITTER_FACT, log.address))
@@ -522,7 +606,7 @@ class Decoder:
         stays undecoded. A log teaches the logs after it, and its facts are also given back.
         """
         outcomes: list[Decoded] = []
-        joinable: dict[str, list[Joinable]] = {}
+        joinable: dict[str, list[_Seen]] = {}
         others: list[Log] = []
         learnt: dict[FactKey, str | None] = {}
         known = facts
@@ -565,20 +649,20 @@ class Decoder:
         return [price for price in found if price is not None]
 
     def _joined(
-        self, name: str, events: list[Joinable], others: list[Log], facts: Facts
+        self, name: str, events: list[_Seen], others: list[Log], facts: Facts
     ) -> Iterable[Decoded]:
-        join = self._specs[name].join
-        assert join is not None
+        join: Any = self._specs[name].join  # of rows of the kind that its own events make
         seen = [*events, *self._seen_by(name, others)]
         known: Facts = ChainMap(self._deployed, cast(dict[FactKey, str | None], facts))
-        return join(sorted(seen, key=lambda event: event.log_index), known)
+        joined: Iterable[Decoded] = join(sorted(seen, key=lambda event: event.log_index), known)
+        return joined
 
-    def _seen_by(self, name: str, logs: list[Log]) -> list[Joinable]:
+    def _seen_by(self, name: str, logs: list[Log]) -> list[Sibling]:
         """Those of other people's logs that the join of a protocol wants to see."""
         wanted = self._bystanders.get(name)
         if wanted is None:
             return []
-        seen: list[Joinable] = []
+        seen: list[Sibling] = []
         for log in logs:
             layout = wanted.get((log.topics[0] if log.topics else "", len(log.topics)))
             values = None if layout is None else layout.read(log)

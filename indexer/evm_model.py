@@ -11,7 +11,10 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 
-Kind = Literal["lending"]
+from indexer.model import CounterpartyKind, Side
+from indexer.model import Method as PerpMethod
+
+Kind = Literal["lending", "perp"]
 LendingMethod = Literal[
     "repay_seize",  # debt repaid and collateral taken in one call
     "pre_liquidation",  # the same under terms the borrower had agreed to
@@ -226,6 +229,25 @@ class EventMap(msgspec.Struct, frozen=True, kw_only=True):
     then: "Callable[[LendingLiquidation, dict[str, Value]], LendingLiquidation] | None" = None
 
 
+class PerpMap(msgspec.Struct, frozen=True, kw_only=True):
+    """How the arguments of a liquidation event become a `PerpLiquidation`, which `then` finishes.
+
+    `market` is how the venue names it, with a colon and what it is the price of where a fact tells;
+    `quote` is what prices and amounts are in: a token's symbol, or USD_QUOTE. Of an event that
+    means more than liquidations `when` says which values an argument has in those: all other logs
+    are none of ours."""
+
+    account: Arg
+    market: tuple[Arg, ...]
+    liquidator: Arg | None = None
+    method: PerpMethod = "market"
+    counterparty_kind: CounterpartyKind | None = "pool"
+    quote: str | None = None
+    margin_mode: Literal["cross", "isolated"] | None = None
+    when: dict[str, tuple[Value, ...]] = {}
+    then: "Callable[[PerpLiquidation, dict[str, Value]], PerpLiquidation] | None" = None
+
+
 class Learn(msgspec.Struct, frozen=True):
     """An event states a fact: `of` and `value` are arguments or EMITTER, several make `a/b`."""
 
@@ -245,10 +267,13 @@ class FactMap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SiblingMap(msgspec.Struct, frozen=True):
-    """An event that only means something beside others of its transaction: see the join."""
+    """An event that only means something beside others of its transaction: see the join. `when` is
+    as in a `PerpMap`."""
+
+    when: dict[str, tuple[Value, ...]] = {}
 
 
-EventUse = EventMap | FactMap | SiblingMap | PriceMap
+EventUse = EventMap | PerpMap | FactMap | SiblingMap | PriceMap
 SIBLING = SiblingMap()
 
 
@@ -328,6 +353,56 @@ class LendingLiquidation(msgspec.Struct, frozen=True, gc=False):
         )  # fmt: skip
 
 
+USD_QUOTE = "usd"  # amounts of an event that are dollars and no token's
+
+
+class PerpLiquidation(msgspec.Struct, frozen=True, gc=False):
+    """One liquidation of a perpetual as logged. What is unknown is None; zero means zero.
+
+    `size` and `position_*` are in units of what the market prices, positions signed; `price`,
+    `notional*`, `realised_pnl` and `fee` in `quote`. `notional` is at the price of the close,
+    `notional_entry` at that of the opening. `side` is the side of the position that was
+    liquidated."""
+
+    venue: str
+    event_key: str
+    block_number: int
+    block_hash: str
+    tx_hash: str
+    log_index: int
+    emitter: str
+    market: str
+    kind: Kind
+    method: PerpMethod
+    account: str
+    liquidator: str | None
+    quote: str | None
+    margin_mode: Literal["cross", "isolated"] | None
+    decoder_version: int
+    counterparty: str | None = None
+    counterparty_kind: CounterpartyKind | None = None
+    side: Side | None = None
+    size: Decimal | None = None
+    price: Decimal | None = None
+    notional: Decimal | None = None
+    notional_entry: Decimal | None = None
+    mark_price: Decimal | None = None
+    notional_mark: Decimal | None = None
+    position_before: Decimal | None = None
+    position_after: Decimal | None = None
+    is_full_close: bool | None = None
+    fee: Decimal | None = None
+    realised_pnl: Decimal | None = None
+    order_id: str | None = None
+
+    def with_(self, **changes: object) -> "PerpLiquidation":
+        """The same row with some fields changed."""
+        return msgspec.structs.replace(self, **changes)
+
+
+ChainRow = LendingLiquidation | PerpLiquidation
+
+
 class Sibling(msgspec.Struct, frozen=True, gc=False):
     """A read event that waits for its join; `venue` is None for one that anybody emitted."""
 
@@ -390,10 +465,12 @@ class Quarantined(msgspec.Struct, frozen=True, gc=False):
 
 
 Joinable = LendingLiquidation | Sibling
-Decoded = LendingLiquidation | Sibling | Learnt | UndecodedLog | Quarantined
+PerpJoinable = PerpLiquidation | Sibling
+Decoded = ChainRow | Sibling | Learnt | UndecodedLog | Quarantined
 # The rows and siblings of one protocol in one transaction, in order -> what becomes of them. The
 # facts also tell what each deployment is, as EMITTER_FACT.
 Join = Callable[[Sequence[Joinable], Facts], Iterable[LendingLiquidation | UndecodedLog]]
+PerpJoin = Callable[[Sequence[PerpJoinable], Facts], Iterable[PerpLiquidation | UndecodedLog]]
 
 
 class ShareRate(msgspec.Struct, frozen=True, gc=False):
@@ -518,7 +595,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     decoder_version: int = 1
     bystander: Contract | None = None
     needs_receipt: bool = False
-    join: Join | None = None
+    join: Join | PerpJoin | None = None
     facts: tuple[Fact, ...] = ()
     asks: dict[str, Ask] = {}
     share_rate: ShareRateOf | None = None

@@ -15,11 +15,16 @@ from indexer.errors import SourceFault
 EXACT = Context(prec=100, traps=[Inexact, InvalidOperation, Overflow, DivisionByZero])
 
 Method = Literal[
-    "market", "backstop", "adl_of_user", "adl_of_vault", "borrow_partial", "borrow_backstop"
+    "market",  # closed at the venue's price: in its book, against its pool, by a liquidator
+    "backstop",  # taken over by the venue's own vault or fund
+    "adl_of_user",
+    "adl_of_vault",
+    "borrow_partial",
+    "borrow_backstop",
 ]
 Side = Literal["long", "short"]
 LegsSeen = Literal["both", "liquidated", "counterparty"]
-CounterpartyKind = Literal["maker", "protocol_vault", "adl_winner", "liquidator"]
+CounterpartyKind = Literal["maker", "protocol_vault", "adl_winner", "liquidator", "pool"]
 Facts = Literal["liquidations", "account_days", "ledger_liquidations"]
 Verification = Literal["every_height", "fills_only"]
 

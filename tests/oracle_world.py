@@ -13,6 +13,7 @@ from indexer.evm_model import (
     NOBODY,
     BlockRef,
     CallResult,
+    ChainRow,
     EthCall,
     Leg,
     LendingLiquidation,
@@ -208,16 +209,18 @@ def write_wire(connection: Connection, node: Node, found: Sequence[LendingLiquid
     times = {block.number: chain_rows.utc(block.time) for block in blocks}
     with connection.transaction():
         chain_rows.append_blocks(connection, blocks)
-        chain_rows.append_lending(connection, chain_rows.pack_lending(connection, found, times))
+        chain_rows.append_liquidations(
+            connection, chain_rows.pack_liquidations(connection, found, times)
+        )
 
 
 def write_case(connection: Connection, name: str) -> list[LendingLiquidation]:
-    """The blocks, logs and rows of a golden case, as a follower writes them; gives the rows."""
+    """The blocks, logs and rows of a golden case, as a follower writes them; gives the loans."""
     golden = msgspec.json.decode((GOLDEN / f"{name}.json").read_bytes(), type=Case)
     first = golden.logs[0]
     block = BlockRef(first.chain, first.block_number, first.block_hash, "", TIME)
     outcomes = DECODER.transaction(golden.logs, known(golden.facts), is_whole=golden.is_whole)
-    found = [one for one in outcomes if isinstance(one, LendingLiquidation)]
+    found = [one for one in outcomes if isinstance(one, ChainRow)]
     times = {block.number: chain_rows.utc(block.time)}
     with connection.transaction():
         chain_rows.append_blocks(connection, [block])
@@ -225,5 +228,7 @@ def write_case(connection: Connection, name: str) -> list[LendingLiquidation]:
             connection, first.chain, [(log, None, golden.is_whole) for log in golden.logs]
         )
         chain_rows.append_facts(connection, [(fact, 1, None) for fact in golden.facts])
-        chain_rows.append_lending(connection, chain_rows.pack_lending(connection, found, times))
-    return found
+        chain_rows.append_liquidations(
+            connection, chain_rows.pack_liquidations(connection, found, times)
+        )
+    return [one for one in found if isinstance(one, LendingLiquidation)]

@@ -466,7 +466,9 @@ def write(connection: Connection, world: World, found: Sequence[LendingLiquidati
     times = {block.number: chain_rows.utc(block.time) for block in blocks}
     with connection.transaction():
         chain_rows.append_blocks(connection, blocks)
-        chain_rows.append_lending(connection, chain_rows.pack_lending(connection, found, times))
+        chain_rows.append_liquidations(
+            connection, chain_rows.pack_liquidations(connection, found, times)
+        )
 
 
 def fill(connection: Connection, world: Any, *venues: str, **more: Any) -> dict[str, int]:

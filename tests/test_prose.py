@@ -233,9 +233,10 @@ def test_a_difference_names_each_group_that_differs_and_says_how(raw: Raw, other
 
 def test_strict_in_english() -> None:
     assert paragraph(presets()["strict/v1"], "en") == (
-        "Of perpetuals it counts forced orders in the book, takeovers by the exchange's vault,"
-        " users' losing positions closed by auto-deleveraging and positions of the exchange's"
-        " vaults closed by auto-deleveraging; of loans it counts debt repaid against collateral,"
+        "Of perpetuals it counts forced closes in a book or against a pool, takeovers by the"
+        " exchange's vault, users' losing positions closed by auto-deleveraging and positions of"
+        " the exchange's vaults closed by auto-deleveraging; of loans it counts debt repaid against"
+        " collateral,"
         " pre-liquidations on agreed terms, loans taken over by a liquidator, loans absorbed by"
         " the protocol and loans healed, the rest of their debt written off. The total is of"
         " liquidated accounts of users; the exchange's own vaults stand on a line of their own,"
@@ -261,7 +262,7 @@ def test_strict_in_english() -> None:
 
 def test_strict_in_chinese() -> None:
     assert paragraph(presets()["strict/v1"], "zh") == (
-        "永续合约计入订单簿强平单、交易所金库接管、用户亏损仓位的自动减仓和交易所金库仓位的自动减仓；"
+        "永续合约计入订单簿或资金池中的强平、交易所金库接管、用户亏损仓位的自动减仓和交易所金库仓位的自动减仓；"
         "借贷计入代偿债务并取走抵押品的清算、按约定条款的预清算、由清算人承接的贷款、由协议吸收的贷款"
         "和取尽抵押品并核销余债的贷款。合计只含用户被清算的账户；交易所自有金库另行列示，不在合计内；"
         "自我清算计入；每笔清算只计一次，计在被清算方。范围为永续合约和借贷：所有平台、链、市场和资产"
@@ -299,9 +300,10 @@ def test_a_definition_of_its_own_in_english() -> None:
     )
 
     assert body(definition, "en") == (
-        "Of perpetuals it counts forced orders in the book; of loans it counts bad debt written"
-        " off alone. The total is of liquidated accounts of users; the exchange's own vaults"
-        " stand on a line of their own, outside of it; liquidations of an account by itself are"
+        "Of perpetuals it counts forced closes in a book or against a pool; of loans it counts"
+        " bad debt written off alone. The total is of liquidated accounts of users; the"
+        " exchange's own vaults stand on a line of their own, outside of it; liquidations of an"
+        " account by itself are"
         ' included; accounts with the label "fund" do not count; labels are those that held at'
         " the liquidation, as known at 2025-10-11T00:00:00Z; each liquidation counts once, on the"
         " side of the liquidated account. In scope are perpetuals and loans on the venues"

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from indexer.decode import AbiEvent, Argument, Decoder, Layout, load_abi
 from indexer.evm_model import (
     EMITTER_FACT,
     Arg,
+    ChainRow,
     Contract,
     Deployment,
     EventMap,
@@ -28,9 +30,12 @@ from indexer.evm_model import (
     LendingLiquidation,
     Log,
     Lookup,
+    PerpLiquidation,
+    PerpMap,
     ProtocolSpec,
     Quarantined,
     Sibling,
+    SiblingMap,
     UndecodedLog,
 )
 from indexer.resources import folder
@@ -138,13 +143,20 @@ def test_any_log_that_the_abi_allows_becomes_something(
     @few
     @given(arguments(event))
     def check(args: dict[str, Any]) -> None:
-        log = encoded(event, args, chain=CHAIN, address=OURS)
+        log = encoded(event, args | chosen(spec, role, event), chain=CHAIN, address=OURS)
         outcome = DECODER.decode(log, at(role, spec))
-        assert isinstance(outcome, LendingLiquidation | Sibling | Learnt)
+        assert isinstance(outcome, ChainRow | Sibling | Learnt)
         assert outcome.venue == f"{spec.name}.{CHAIN}"
         assert DECODER.transaction([log], at(role, spec), is_whole=True) is not None
 
     check()
+
+
+def chosen(spec: ProtocolSpec, role: str, event: AbiEvent) -> dict[str, Any]:
+    """Arguments that make it one of ours, where the event also means other things."""
+    use = spec.contracts[role].events[event.name]
+    when = use.when if isinstance(use, PerpMap | SiblingMap) else {}
+    return {argument: values[0] for argument, values in when.items()}
 
 
 def words(event: AbiEvent) -> list[str]:
@@ -209,7 +221,7 @@ def zero(argument: Argument) -> Any:
 @pytest.mark.parametrize(("spec", "role", "event"), ROLES)
 @plays("S17", "event data cut, lengthened or with dirty padding", "undecoded, with the reason")
 def test_a_broken_log_is_kept_with_a_reason(spec: ProtocolSpec, role: str, event: AbiEvent) -> None:
-    args = {a.name: zero(a) for a in event.inputs}
+    args = {a.name: zero(a) for a in event.inputs} | chosen(spec, role, event)
     log = encoded(event, args, chain=CHAIN, address=OURS)
 
     logs = [b for b in broken(log, event) if b.topics[0] == log.topics[0]]
@@ -278,6 +290,7 @@ def transactions(draw: st.DrawFn, spec: ProtocolSpec) -> tuple[list[Log], Facts]
     for log_index, (_, role, event) in enumerate(draw(st.lists(st.sampled_from(of_spec)))):
         args = draw(st.fixed_dictionaries({a.name: small(a) for a in event.inputs}))
         address = roles.get(role, STRANGER)
+        args |= chosen(spec, role, event) if role else {}
         logs.append(encoded(event, args, chain=CHAIN, address=address, log_index=log_index))
     return logs, facts
 
@@ -291,26 +304,33 @@ def test_any_mixture_of_logs_is_joined_without_losing_or_doubling_one(spec: Prot
         alone = [DECODER.decode(log, facts) for log in logs]
         outcomes = DECODER.transaction(logs, facts, is_whole=True)
 
-        rows = [o for o in outcomes if isinstance(o, LendingLiquidation)]
+        rows = [o for o in outcomes if isinstance(o, ChainRow)]
         keys = [row.event_key for row in rows]
-        calls = {o.event_key for o in alone if isinstance(o, LendingLiquidation) and not nil(o)}
+        calls = {o.event_key for o in alone if isinstance(o, ChainRow) and not nil(o)}
         assert len(keys) == len(set(keys))
         assert calls <= set(keys)
-        assert {o.log for o in outcomes if not isinstance(o, LendingLiquidation)} <= set(logs)
-        assert {repaid(o) for o in rows if o.method != "absorb"} >= {
-            repaid(o) for o in alone if isinstance(o, LendingLiquidation) and o.method != "absorb"
-        } - {0}
+        assert {o.log for o in outcomes if not isinstance(o, ChainRow)} <= set(logs)
+        assert {amount(o) for o in rows if o.method != "absorb"} >= {
+            amount(o) for o in alone if isinstance(o, ChainRow) and o.method != "absorb"
+        } - {0, None}
 
     check()
 
 
-def nil(row: LendingLiquidation) -> bool:
+def nil(row: ChainRow) -> bool:
     """Nothing repaid and nothing taken, which Euler logs for healthy accounts."""
-    return not any(leg.raw for leg in (row.repaid, row.seized) if leg)
+    return isinstance(row, LendingLiquidation) and not any(
+        leg.raw for leg in (row.repaid, row.seized) if leg
+    )
 
 
-def repaid(row: LendingLiquidation) -> int:
-    return row.repaid.raw if row.repaid else 0
+def amount(row: ChainRow) -> Decimal | int | None:
+    """Of a loan what was repaid, of a perpetual its size."""
+    match row:
+        case LendingLiquidation(repaid=repaid):
+            return repaid.raw if repaid else 0
+        case PerpLiquidation(size=size):
+            return size
 
 
 def test_a_liquidator_contract_of_a_users_file_is_not_who_liquidated() -> None:
@@ -396,7 +416,8 @@ def test_there_is_a_golden_case_for_every_event(spec: ProtocolSpec) -> None:
     contracts = [c for c in (*spec.contracts.values(), spec.bystander) if c is not None]
 
     assert {event for c in contracts for event in events_of(c)} - published == set()
-    assert any("LendingLiquidation" in outcome for case in cases for outcome in case.outcomes)
+    row = {"lending": "LendingLiquidation", "perp": "PerpLiquidation"}[spec.kind]
+    assert any(row in outcome for case in cases for outcome in case.outcomes)
 
 
 def uses(spec: ProtocolSpec) -> list[EventUse]:
@@ -410,7 +431,9 @@ def looked_up(arg: Arg | None) -> set[str]:
     return {arg.fact}.union(*map(looked_up, arg.of))
 
 
-def awaited(use: EventMap) -> set[str]:
+def awaited(use: EventMap | PerpMap) -> set[str]:
+    if isinstance(use, PerpMap):
+        return set().union(*map(looked_up, [use.account, use.liquidator, *use.market]))
     assets = [leg[0] for leg in (use.repaid, use.seized) if leg is not None]
     return set().union(
         *map(looked_up, [use.account, use.owner, use.liquidator, use.market, *assets])
@@ -419,7 +442,7 @@ def awaited(use: EventMap) -> set[str]:
 
 @each_spec
 def test_every_fact_that_a_row_waits_for_can_be_asked_of_the_chain(spec: ProtocolSpec) -> None:
-    rows = [use for use in uses(spec) if isinstance(use, EventMap)]
+    rows = [use for use in uses(spec) if isinstance(use, EventMap | PerpMap)]
     facts: set[str] = set().union(*map(awaited, rows))
     # a FactMap may teach them too, but no fact of today comes from logs alone
     assert spec.asks.keys() - {EMITTER_FACT} == facts

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from indexer.decode import Decoder
 from indexer.errors import SourceFault
-from indexer.evm_model import BlockRef, LendingLiquidation, ShareRate
+from indexer.evm_model import BlockRef, ChainRow, LendingLiquidation, ShareRate
 from indexer.inquiry import inquire
 from indexer.sources.evm import EvmSource
 from indexer.store import chain_rows
@@ -32,9 +32,11 @@ class Assets:
         self._known = set(known)
         self._has_state = True
 
-    def ask(self, rows: Sequence[LendingLiquidation]) -> Described:
-        """What the tokens and shares of new rows say of themselves."""
-        return Described(self._tokens(rows), self._rates(rows))
+    def ask(self, rows: Sequence[ChainRow]) -> Described:
+        """What the tokens and shares of new rows say of themselves: of those of loans, as a
+        perpetual's amounts are scaled where it is decoded."""
+        loans = [row for row in rows if isinstance(row, LendingLiquidation)]
+        return Described(self._tokens(loans), self._rates(loans))
 
     def _tokens(self, rows: Iterable[LendingLiquidation]) -> list[Token]:
         legs = (leg for row in rows for leg in (row.repaid, row.seized, row.bad_debt) if leg)

@@ -34,7 +34,7 @@ from indexer.plan import Heights, Piece, pieces
 from indexer.sources.evm import EvmSource
 from indexer.store import chain_coverage, chain_rows
 from indexer.store.chain_coverage import Seam
-from indexer.store.chain_rows import Packed
+from indexer.store.chain_rows import Liquidations, Packed
 from indexer.store.database import Connection
 
 _ATTEMPTS = 20
@@ -137,7 +137,7 @@ class Rows(NamedTuple):
 
     blocks: Packed
     logs: Packed | None
-    liquidations: bytes | None
+    liquidations: Liquidations
 
 
 def pack(connection: Connection, reading: Reading) -> Rows:
@@ -145,11 +145,11 @@ def pack(connection: Connection, reading: Reading) -> Rows:
     while the connection is at work."""
     found, step, raw = reading
     liquidations = step.liquidations()
-    times = _times(found)
+    times = _times(found) if liquidations else {}
     return Rows(
         chain_rows.pack_blocks(connection, _blocks(found, raw)),
         chain_rows.pack_logs(connection, found.first.chain, raw) if raw else None,
-        chain_rows.pack_lending(connection, liquidations, times) if liquidations else None,
+        chain_rows.pack_liquidations(connection, liquidations, times),
     )
 
 
@@ -190,8 +190,8 @@ def write(
 def seams(decoder: Decoder, venues: Collection[str]) -> list[Seam]:
     """What coverage says of each venue, but for its logs."""
     return [
-        Seam(venue, decoder.filter_hash(venue), decoder.spec_of(venue).decoder_version)
-        for venue in sorted(venues)
+        Seam(venue, decoder.filter_hash(venue), spec.decoder_version, spec.kind)
+        for venue, spec in ((venue, decoder.spec_of(venue)) for venue in sorted(venues))
     ]
 
 
@@ -209,8 +209,7 @@ def append(
     chain_rows.append_packed_blocks(connection, rows.blocks)
     if rows.logs is not None:
         chain_rows.append_packed_logs(connection, rows.logs)
-    if rows.liquidations is not None:
-        chain_rows.append_lending(connection, rows.liquidations)
+    chain_rows.append_liquidations(connection, rows.liquidations)
     chain_rows.append_undecoded(connection, undecoded, times)
     chain_rows.append_quarantine(connection, quarantined, times)
     chain_rows.append_facts(connection, stored_facts(step, found.last.number))

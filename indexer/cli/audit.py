@@ -13,7 +13,7 @@ from indexer import sync
 from indexer.cli import chains
 from indexer.cli.console import Moment, connected, err, out
 from indexer.decode import Decoder, layouts
-from indexer.evm_model import EventMap, SiblingMap
+from indexer.evm_model import EventMap, PerpMap, SiblingMap
 from indexer.store import proof, rollups
 from indexer.store.database import Connection
 from indexer.store.proof import Audit, Covering, Topics
@@ -120,7 +120,7 @@ def _topics(decoder: Decoder, venue: str) -> Topics:
         for layout, use in layouts(contract)
     ]
     return Topics(
-        [topic for topic, use in uses if isinstance(use, EventMap)],
+        [topic for topic, use in uses if isinstance(use, EventMap | PerpMap)],
         [topic for topic, use in uses if isinstance(use, SiblingMap)],
     )
 

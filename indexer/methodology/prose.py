@@ -88,7 +88,7 @@ PHRASES: dict[str, dict[str, Said]] = {
         ),
     },
     "methods": {
-        "market": Said("forced orders in the book", "订单簿强平单"),
+        "market": Said("forced closes in a book or against a pool", "订单簿或资金池中的强平"),
         "backstop": Said("takeovers by the exchange's vault", "交易所金库接管"),
         "adl_of_user": Said(
             "users' losing positions closed by auto-deleveraging", "用户亏损仓位的自动减仓"

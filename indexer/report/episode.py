@@ -109,9 +109,10 @@ def since(connection: Connection, span: timedelta) -> tuple[datetime, datetime]:
 
 
 def _told(connection: Connection, places: list[Place], gap: timedelta) -> tuple[Story, ...]:
-    """In the order of the places: a chain's venue has a point in its name."""
-    loans = [place for place in places if "." in place.venue]
-    perps = [place for place in places if "." not in place.venue]
+    """In the order of the places."""
+    lenders = episodes.lenders(connection, {place.venue for place in places})
+    loans = [place for place in places if place.venue in lenders]
+    perps = [place for place in places if place.venue not in lenders]
     found: list[Story] = []
     if perps:
         found += episodes.read(connection, perps, gap)

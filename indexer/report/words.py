@@ -18,7 +18,7 @@ _NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?")
 # What a row is called where people read it; anything else is shown as it is stored.
 NAMES = {
     "user": "all users",
-    "market": "market (order book)",
+    "market": "market (book or pool)",
     "backstop": "backstop (taken over)",
     "adl_of_user": "ADL of users",
     "protocol_vault": "protocol vaults",

@@ -12,23 +12,24 @@ from psycopg import sql
 from psycopg.types.range import Range
 
 from indexer.errors import Conflict, Fenced
-from indexer.evm_model import BlockRef, LogRange, Position
+from indexer.evm_model import BlockRef, Kind, LogRange, Position
 from indexer.store.chain_rows import append_blocks, utc
 from indexer.store.database import Connection
 
 FACTS = "liquidations"  # what is taken from the logs, in the words of ledger.coverage
 # What a reorg takes back, in an order that needs no other: each has a twin `orphan_…`.
 OF_CHAIN = ("block", "raw_log", "quarantine", "fact", "share_rate")
-OF_VENUE = ("lending_liquidation", "undecoded")
+OF_VENUE = ("lending_liquidation", "liquidation", "undecoded")
 PRICES = ("price", "no_price")  # asked for again where the block comes back: no twins
 
 
 class Seam(NamedTuple):
-    """Under which filter and decoder a range was read for a venue."""
+    """Under which filter and decoder a range was read for a venue, and what it trades in."""
 
     venue: str
     filter_hash: str
     decoder_version: int
+    instrument: Kind
 
 
 # position
@@ -235,6 +236,7 @@ def cover(
         "proof": proof or found.proof, "read_from": [found.endpoint],
         "venues": [s.venue for s in seams], "filters": [s.filter_hash for s in seams],
         "versions": [s.decoder_version for s in seams],
+        "instruments": [s.instrument for s in seams],
     }  # fmt: skip
     _check_seams(connection, values)
     try:
@@ -248,8 +250,10 @@ def cover(
 _COVER = """
     WITH added AS (
         SELECT * FROM unnest(
-            %(venues)s::text[], %(filters)s::text[], %(versions)s::int[]
-        ) AS added (venue, filter_hash, decoder_version)
+            %(venues)s::text[], %(filters)s::text[], %(versions)s::int[], %(instruments)s::text[]
+        ) AS added (venue, filter_hash, decoder_version, instrument)
+    ), named AS (
+        INSERT INTO ledger.venue SELECT venue, instrument FROM added ON CONFLICT DO NOTHING
     ), widened AS (
         UPDATE ledger.coverage c
         SET blocks = int8range(lower(c.blocks), %(high)s),

@@ -18,10 +18,12 @@ from psycopg.types.string import BytesBinaryDumper
 from indexer.errors import Conflict
 from indexer.evm_model import (
     BlockRef,
+    ChainRow,
     Fact,
     FactKey,
     LendingLiquidation,
     Log,
+    PerpLiquidation,
     Quarantined,
     ShareRate,
     UndecodedLog,
@@ -272,16 +274,69 @@ def _lending_rows(
         )  # fmt: skip
 
 
-def pack_lending(
-    connection: Connection, rows: Iterable[LendingLiquidation], times: Mapping[int, datetime]
-) -> bytes:
-    """Liquidations for `append_lending`."""
-    return _pack(connection, LENDING, _lending_rows(rows, times))
+PERP = {
+    "venue": "text", "event_key": "text", "account": "text", "block_number": "int8",
+    "block_at": "timestamptz", "tx_hash": "text", "method": "text", "market": "text", "dex": "text",
+    "quote": "text", "side": "text", "size": "numeric", "price": "numeric", "notional": "numeric",
+    "notional_entry": "numeric", "mark_price": "numeric", "notional_mark": "numeric",
+    "position_before": "numeric", "position_after": "numeric", "is_full_close": "bool",
+    "fee": "numeric", "fee_asset": "text", "realised_pnl": "numeric", "margin_mode": "text",
+    "order_id": "text", "counterparty": "text", "counterparty_kind": "text", "liquidator": "text",
+    "account_is_protocol_vault": "bool", "legs_seen": "text", "decoder_version": "int4",
+}  # fmt: skip
 
 
-def append_lending(connection: Connection, packed: bytes) -> None:
+def _perp_rows(
+    rows: Iterable[PerpLiquidation], times: Mapping[int, datetime]
+) -> Iterable[tuple[object, ...]]:
+    for row in rows:
+        yield (
+            row.venue, row.event_key, row.account, row.block_number, times[row.block_number],
+            row.tx_hash, row.method, row.market, "", row.quote, row.side, row.size, row.price,
+            row.notional, row.notional_entry, row.mark_price, row.notional_mark,
+            row.position_before, row.position_after, row.is_full_close, row.fee,
+            row.quote if row.fee is not None else None, row.realised_pnl, row.margin_mode,
+            row.order_id, row.counterparty, row.counterparty_kind, row.liquidator, False,
+            "liquidated", row.decoder_version,
+        )  # fmt: skip
+
+
+class Liquidations(NamedTuple):
+    """Rows of a step, packed for `append_liquidations`; None where there is none of a kind."""
+
+    lending: bytes | None
+    perps: bytes | None
+
+
+def pack_liquidations(
+    connection: Connection, rows: Sequence[ChainRow], times: Mapping[int, datetime]
+) -> Liquidations:
+    """Liquidations of all kinds for `append_liquidations`."""
+    lending, perps = _by_kind(rows)
+    return Liquidations(
+        _pack(connection, LENDING, _lending_rows(lending, times)) if lending else None,
+        _pack(connection, PERP, _perp_rows(perps, times)) if perps else None,
+    )
+
+
+def _by_kind(rows: Iterable[ChainRow]) -> tuple[list[LendingLiquidation], list[PerpLiquidation]]:
+    lending: list[LendingLiquidation] = []
+    perps: list[PerpLiquidation] = []
+    for row in rows:
+        match row:
+            case LendingLiquidation():
+                lending.append(row)
+            case PerpLiquidation():
+                perps.append(row)
+    return lending, perps
+
+
+def append_liquidations(connection: Connection, packed: Liquidations) -> None:
     """Store liquidations of blocks that are covered for the first time."""
-    _copy(connection, "ledger.lending_liquidation", LENDING, packed)
+    if packed.lending is not None:
+        _copy(connection, "ledger.lending_liquidation", LENDING, packed.lending)
+    if packed.perps is not None:
+        _copy(connection, "ledger.liquidation", PERP, packed.perps)
 
 
 UNDECODED = {
@@ -460,7 +515,7 @@ def blocks_with_logs(
 class Derived(NamedTuple):
     """All rows that the raw logs of some blocks give."""
 
-    liquidations: Sequence[LendingLiquidation]
+    liquidations: Sequence[ChainRow]
     undecoded: Sequence[UndecodedLog]
     quarantined: Sequence[Quarantined]
     times: Mapping[int, datetime]
@@ -471,7 +526,9 @@ def replace(
 ) -> int:
     """Make the stored rows of some venues in some blocks equal to what was derived again; gives
     the number of rows that changed, came or went."""
-    _stage(connection, "lending_liquidation", LENDING, _lending_rows(to.liquidations, to.times))
+    lending, perps = _by_kind(to.liquidations)
+    _stage(connection, "lending_liquidation", LENDING, _lending_rows(lending, to.times))
+    _stage(connection, "liquidation", PERP, _perp_rows(perps, to.times))
     _stage(connection, "undecoded", UNDECODED, _undecoded_rows(to.undecoded, to.times))
     _stage(connection, "quarantine", QUARANTINE, _quarantine_rows(to.quarantined, to.times))
     values = {"venues": list(venues), "chain": chain, "low": blocks[0], "high": blocks[1]}
@@ -483,23 +540,30 @@ def replace(
     return sum(connection.execute(statement, values).rowcount for statement in _REPLACE)
 
 
-_REPLACE = (
+_REPLACE_ROWS = (
     """
-    DELETE FROM ledger.lending_liquidation l
+    DELETE FROM ledger.{table} l
     WHERE venue = ANY(%(venues)s) AND block_at BETWEEN %(since)s AND %(until)s
       AND block_number >= %(low)s AND block_number < %(high)s
       AND NOT EXISTS (
-        SELECT FROM staged_lending_liquidation s
+        SELECT FROM staged_{table} s
         WHERE (s.account, s.venue, s.event_key) = (l.account, l.venue, l.event_key)
           AND ROW(s.*) IS NOT DISTINCT FROM ROW(l.*)
       )
     """,
     """
-    INSERT INTO ledger.lending_liquidation
-    SELECT s.* FROM staged_lending_liquidation s
-    LEFT JOIN ledger.lending_liquidation l USING (account, venue, event_key)
+    INSERT INTO ledger.{table}
+    SELECT s.* FROM staged_{table} s
+    LEFT JOIN ledger.{table} l USING (account, venue, event_key)
     WHERE l.venue IS NULL
     """,
+)
+_REPLACE = (
+    *(
+        statement.replace("{table}", table)
+        for table in ("lending_liquidation", "liquidation")
+        for statement in _REPLACE_ROWS
+    ),
     """
     DELETE FROM ledger.undecoded u
     WHERE venue = ANY(%(venues)s) AND block_number >= %(low)s AND block_number < %(high)s

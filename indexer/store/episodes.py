@@ -7,7 +7,7 @@ index. Rows are put into a temporary table first, so that the planner knows how 
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, LiteralString, NamedTuple, TypeVar
@@ -269,6 +269,19 @@ def _of_liquidation(connection: Connection, key: str) -> Place | None:
         {"venue": venue, "event_key": event_key, "account": account.lower()},
     ).fetchone()
     return Place(*row) if row else None  # type: ignore[arg-type]
+
+
+def lenders(connection: Connection, venues: Iterable[str]) -> set[str]:
+    """Those of some venues that lend; all of a chain do of which nothing else is known."""
+    rows = connection.execute(
+        """
+        SELECT venue FROM unnest(%s::text[]) AS asked (venue)
+        LEFT JOIN ledger.venue USING (venue)
+        WHERE coalesce(instrument = 'lending', ledger.chain_of(venue) <> '')
+        """,
+        (list(venues),),
+    )
+    return {str(venue) for (venue,) in rows}
 
 
 def largest(

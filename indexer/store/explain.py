@@ -58,12 +58,14 @@ def _fill(ask: _Asker) -> list[Section]:
     ask.values |= {
         "prefix": row[0]["event_key"], "tx_hash": row[0]["tx_hash"], "market": row[0]["market"],
         "order_id": row[0]["order_id"] or row[0]["tx_hash"], "at": row[0]["block_at"],
-        "dex": row[0]["dex"],
+        "dex": row[0]["dex"], "chain": row[0]["chain"], "block_number": row[0]["block_number"],
+        "known": [row[0]["market"].partition(":")[0], row[0]["account"]],
     }  # fmt: skip
+    is_logged = row[0]["chain"] != row[0]["venue"]
     levels = ask(_LEVELS)
     ask.values["subjects"] = [row[0]["key"], *(level["key"] for level in levels)]
     return [
-        Section("published", ask(_PUBLISHED_FILLS)),
+        *(_published(ask) if is_logged else [Section("published", ask(_PUBLISHED_FILLS))]),
         Section("row", row),
         Section(
             "the exchange's ledger on the same action",

@@ -61,18 +61,22 @@ _OF_VALUE = ("usd", "source", "trust")
 # `fill` is NULL where each row is a fill of its own: there is nothing to tell apart.
 _PERP = sql.SQL(
     """
-    SELECT 'perp' AS instrument, l.venue, l.venue AS chain, leg.account, {owner} AS owner,
-           l.market, l.dex, split_part(l.market, ':', -1) AS asset, 'self' AS relation,
-           leg.side, l.method, leg.leg, leg.dir, leg.is_seen,
+    SELECT 'perp' AS instrument, l.venue,
+           coalesce(nullif(ledger.chain_of(l.venue), ''), l.venue) AS chain, leg.account,
+           {owner} AS owner, l.market, l.dex, split_part(l.market, ':', -1) AS asset,
+           'self' AS relation, leg.side, l.method, leg.leg, leg.dir, leg.is_seen,
            coalesce(l.margin_mode, 'unknown') AS margin_mode,
            CASE WHEN l.account_is_protocol_vault THEN 'protocol_vault' ELSE 'user' END AS party,
-           l.counterparty IS NOT DISTINCT FROM l.account AS is_self, true AS is_final,
+           (l.account = l.counterparty
+            OR l.account = l.liquidator AND ledger.chain_of(l.venue) <> '') IS TRUE AS is_self,
+           l.block_number <= stream.finalized_block IS NOT FALSE AS is_final,
            l.block_number, l.block_at, l.event_key, l.account AS liquidated,
            coalesce(l.tx_hash, l.event_key) AS action,
            coalesce(l.order_id, l.tx_hash, l.event_key) AS order_id,
            {fill} AS fill, leg.leg = 'liquidated' AND l.is_full_close IS TRUE AS is_flat
            {worth}
     FROM ledger.liquidation l {prices}
+    LEFT JOIN ledger.stream ON stream.chain = ledger.chain_of(l.venue)
     {sides} {owners}
     WHERE {in_window}
     """
@@ -128,7 +132,8 @@ def _perp_worth(number: int, value: Definition) -> Sql:
 
 def _perp_prices(value: Definition) -> "_Prices":
     traded = [one for one in value.prices if one.startswith(("file:", "hyperliquid_fills"))]
-    sources = {"par": ["par"], "market": traded, "market_or_par": [*traded, "par"]}
+    # dollars of an event that names no token need no price: at par they stand there as well
+    sources = {"par": ["par"], "market": ["event", *traded], "market_or_par": [*traded, "par"]}
     return _Prices(
         sources[value.stablecoins],
         usd=sql.Identifier(f"{value.perp_value}_usd"),

@@ -1,7 +1,8 @@
 """What liquidations of perpetuals were worth. Their records carry the amounts themselves, in a
-quote token: at par, one of those that are meant to be a dollar is one; a price file may know
-better, or the last trade of the token against USDC. The last trade of a market stands beside a mark
-that is missing, never in the place of one that was published."""
+quote token: at par, one of those that are meant to be a dollar is one, and what an event has in
+dollars is what it says; a price file may know better, or the last trade of the token against USDC.
+The last trade of a market stands beside a mark that is missing, never in the place of one that was
+published."""
 
 from psycopg import sql
 
@@ -9,7 +10,7 @@ from indexer.store.database import Connection
 from indexer.store.lending_values import LAST_TRADE_MAX_AGE, Terms, files_of
 from indexer.store.staged import IN_SCOPE, KEY, Scope, number
 
-CHAIN = "hyperliquid"  # where price files name quote tokens
+CHAIN = "hyperliquid"  # where price files name quote tokens of the venue that is no chain's
 
 
 def stage(connection: Connection, scope: Scope, terms: Terms) -> int:
@@ -17,9 +18,11 @@ def stage(connection: Connection, scope: Scope, terms: Terms) -> int:
     names = {"key": KEY, "scope": IN_SCOPE, "equity": _EQUITY, "point": _POINT}
     connection.execute(_AT_PAR.format(**names), scope)
     connection.execute(_UNVALUED_AT_PAR.format(**names), scope)
-    for name, max_age in files_of(connection, CHAIN):
+    connection.execute(_BY_EVENT.format(**names), scope)
+    chain = str(scope["venue"]).partition(".")[2] or CHAIN
+    for name, max_age in files_of(connection, chain):
         values = {
-            **scope, "chain": CHAIN, "file": name, "source": f"file:{name}", "max_age": max_age,
+            **scope, "chain": chain, "file": name, "source": f"file:{name}", "max_age": max_age,
         }  # fmt: skip
         connection.execute(_BY_FILE.format(**names), values)
         connection.execute(_UNVALUED_BY_FILE.format(**names), values)
@@ -68,6 +71,20 @@ _AT_PAR = sql.SQL(
     """
 )
 
+# Of what is in dollars there is nothing to look up: who wants no token at par has this as well.
+_BY_EVENT = sql.SQL(
+    """
+    INSERT INTO staged_valuation (
+        {key}, price_source, fill_usd, mark_usd, realised_usd, quote_price, quote_quality,
+        quote_trust, quote_as_of_at
+    )
+    SELECT l.venue, l.block_at, l.event_key, l.account, 'event', l.notional, l.notional_mark,
+           l.realised_pnl, 1, 'A', 'governed', l.block_at
+    FROM ledger.liquidation l
+    WHERE {scope} AND l.quote = 'usd'
+    """
+)
+
 _UNVALUED_AT_PAR = sql.SQL(
     """
     INSERT INTO staged_unvalued ({key}, price_source, reason, bases)
@@ -80,7 +97,8 @@ _UNVALUED_AT_PAR = sql.SQL(
                     WHEN v.venue IS NULL THEN 'the quote token is no dollar token' END AS why
     ) quote
     CROSS JOIN LATERAL (VALUES
-        (1, 'fill', quote.why),
+        (1, 'fill', CASE WHEN l.notional IS NULL THEN 'no event tells the price of the close'
+                         ELSE quote.why END),
         (2, 'mark', CASE WHEN l.notional_mark IS NULL THEN 'the record carries no mark price'
                          ELSE quote.why END),
         (3, 'margin_lost', CASE WHEN l.method NOT IN ('backstop', 'adl_of_user') THEN NULL

@@ -465,6 +465,8 @@ _LOGS = (
         FROM (
             SELECT event_key, block_at FROM ledger.lending_liquidation WHERE venue = %(venue)s
             UNION ALL
+            SELECT event_key, block_at FROM ledger.liquidation WHERE venue = %(venue)s
+            UNION ALL
             SELECT event_key, block_at FROM ledger.undecoded WHERE venue = %(venue)s
         ) events
         WHERE {window}

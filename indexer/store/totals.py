@@ -239,19 +239,22 @@ def _scopes(
                 "block_from": window.block_from, "block_to": window.block_to}
     )  # fmt: skip
     read = {row[0]: row for row in rows}
-    venues = sorted({venue for one in definitions for venue in _in_scope(one, read)})
+    trades = {venue: row[1] for venue, row in read.items()}
+    venues = sorted({venue for one in definitions for venue in _in_scope(one, trades)})
     shares = (
         _shares_of_times(connection, facts, venues, window.low, window.high, first_blocks)
         if window.low is not None and window.high is not None
         else _shares_of_blocks(connection, facts, venues, window)
     )
     for venue, share in zip(venues, shares, strict=True):
-        yield Scope(venue, facts, *share, *read.get(venue, _UNREAD)[1:])
+        yield Scope(venue, facts, *share, *read.get(venue, _UNREAD)[2:])
 
 
-_UNREAD = (None, 0, None, None)
+_UNREAD = (None, None, 0, None, None)
 _READ = """
-    SELECT venue, coalesce(waiting.events, 0), reach.block, reach.at
+    SELECT venue, coalesce(named.instrument,
+                           CASE ledger.chain_of(venue) WHEN '' THEN 'perp' ELSE 'lending' END),
+           coalesce(waiting.events, 0), reach.block, reach.at
     FROM (
         SELECT venue FROM ledger.coverage WHERE facts = %(facts)s
         UNION SELECT unnest(ledger.venues_with_rows())
@@ -268,28 +271,23 @@ _READ = """
                OR block_number >= %(block_from)s AND block_number < %(block_to)s)
         GROUP BY venue
     ) waiting USING (venue)
+    LEFT JOIN ledger.venue named USING (venue)
     ORDER BY venue
 """
 
 
-def _in_scope(definition: Definition, venues: Iterable[str]) -> list[str]:
-    """Of the venues that were read, those that a definition speaks of; and what it names of which
-    nothing was read."""
+def _in_scope(definition: Definition, venues: Mapping[str, Instrument]) -> list[str]:
+    """Of the venues that were read, with what each trades in, those that a definition speaks of;
+    and what it names of which nothing was read."""
     d = definition
     found = [
-        venue for venue in venues
-        if _instrument(venue) in d.instruments
+        venue for venue, instrument in venues.items()
+        if instrument in d.instruments
         and (not d.venues or {venue, venue.partition(".")[0]} & set(d.venues))
         and (not d.chains or (venue.partition(".")[2] or venue) in d.chains)
     ]  # fmt: skip
     read = {name for venue in found for name in (venue, *venue.split("."))}
     return [*found, *(name for name in (*d.venues, *d.chains) if name not in read)]
-
-
-def _instrument(venue: str) -> Instrument:
-    """Every protocol on a chain that rows are made of lends; the venue of perpetuals is a chain of
-    its own."""
-    return "lending" if "." in venue else "perp"
 
 
 _Share = tuple[Decimal, tuple[Missing, ...], tuple[str, ...]]
