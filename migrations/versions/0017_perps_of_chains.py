@@ -6,8 +6,8 @@ from alembic import op
 
 from indexer.store.comments import comment_on
 
-revision = "0018"
-down_revision = "0015"
+revision = "0017"
+down_revision = "0016"
 
 TABLES = """
 ALTER TABLE ledger.liquidation
