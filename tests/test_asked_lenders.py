@@ -8,6 +8,8 @@ from indexer.evm_model import (
     NATIVE,
     NOBODY,
     USD,
+    CallResult,
+    EthCall,
     Fact,
     MissingFact,
     NoQuote,
@@ -360,7 +362,7 @@ IN_FIRST, IN_CURATED = (
 
 
 @pytest.mark.parametrize("listed", [IN_FIRST, IN_CURATED])
-def test_a_facade_is_of_a_manager_in_a_register(listed: object) -> None:
+def test_a_facade_is_of_a_manager_in_a_register(listed: EthCall) -> None:
     answers = CONNECTED | {listed: says("bool", True)}
     assert told("gearbox_v3", FACADE, answers) == (FACADE.told("gearbox_v3/facade"),)
 
@@ -382,7 +384,7 @@ def test_a_facade_that_its_manager_does_not_name_is_none(lie: Answers) -> None:
     "list_of_curators",
     [NOTHING, REVERTED, says("uint256 uint256", 32, 10**9), says("address", CURATOR)],
 )
-def test_a_list_of_curators_that_is_none_proves_nobody(list_of_curators: object) -> None:
+def test_a_list_of_curators_that_is_none_proves_nobody(list_of_curators: CallResult) -> None:
     listed = asked(FACTORY, "getMarketConfigurators()")
     answers = CONNECTED | {IN_CURATED: says("bool", True), listed: list_of_curators}
     assert told("gearbox_v3", FACADE, answers) == ()
@@ -437,12 +439,12 @@ AVERAGE = {FULL_PRICE: says("uint256 uint256 uint256", 6 * 10**14, 1800, 5 * 10*
     ("answer", "value"),
     [(says("uint8", 6), f"{TOKEN}/6"), (says("uint8", 18), f"{TOKEN}/18")],
 )
-def test_euler_v1_asks_tokens_for_their_decimals(answer: object, value: str) -> None:
+def test_euler_v1_asks_tokens_for_their_decimals(answer: CallResult, value: str) -> None:
     assert told("euler_v1", UNITS, {DECIMALS: answer}) == (UNITS.told(value),)
 
 
 @pytest.mark.parametrize("answer", [says("uint8", 19), NOTHING, REVERTED])
-def test_decimals_that_euler_v1_refuses_are_none(answer: object) -> None:
+def test_decimals_that_euler_v1_refuses_are_none(answer: CallResult) -> None:
     assert told("euler_v1", UNITS, {DECIMALS: answer}) == ()
 
 
