@@ -1,11 +1,11 @@
 """Abracadabra. A cauldron lends MIM against one token, of which it counts shares of a box. From
-version 3.2 on it logs liquidations; before, only the two halves of each, as those who repay and
+version 3.1 on it logs liquidations; before, only the two halves of each, as those who repay and
 withdraw by themselves also do.
 
 Halves of a liquidation stand side by side. Whoever withdraws has the box move the shares before
 anything else, and whoever repays has it move the MIM before that: both log a transfer in between.
 Abracadabra-money/magic-internet-money:contracts/CauldronV2.sol, _removeCollateral, _repay and
-liquidate; contracts/flat/CauldronMediumRiskV1.sol
+liquidate; contracts/flat/CauldronMediumRiskV1.sol, contracts/CauldronV3_1.sol
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -200,7 +200,7 @@ SPEC = ProtocolSpec(
     is_permissionless=True,
     methodology=(
         "Debt `borrowAmount` in MIM; collateral `collateralShare` are shares of the emitting"
-        " cauldron's token in its box. Versions 1 to 3.1 log no liquidation: a row is a repayment"
+        " cauldron's token in its box. Versions 1 to 3 log no liquidation: a row is a repayment"
         " `amount` right after a withdrawal of `share` of the same account, which nothing but a"
         " liquidation logs. Anybody can clone a cauldron, with any token and oracle."
     ),
