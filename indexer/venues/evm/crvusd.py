@@ -152,7 +152,8 @@ def _emitter(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry:
     places = [
         (one, index)
         for one, count in zip(factories, map(uint_of, counts), strict=True)
-        for index in range(min(count or 0, MOST_MARKETS))
+        if count is not None and count <= MOST_MARKETS
+        for index in range(count)
     ]
     answers = yield [call(one.address, "controllers(uint256)", index) for one, index in places]
     names = {

@@ -73,7 +73,7 @@ def _emitter(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry:
         for (_, one), controller, index in zip(
             places, answers[: len(places)], answers[len(places) :], strict=True
         )
-        if address_of(controller) == missing.subject and uint_of(index) is not None
+        if address_of(controller) == missing.subject and uint_of(index, bits=64) is not None
     }
     return (missing.told(f"{names.pop()}/controller"),) if len(names) == 1 else ()
 
