@@ -1,8 +1,8 @@
-"""Maker, now Sky. A liquidation is the Bark of Dog, before April 2021 the Bite of Cat: debt and
-collateral leave the vault there and then, and what happens to them afterwards is no second
-liquidation. The collateral is sold in an auction, which has the number `id` at its auction house.
+"""Maker, now Sky. A liquidation is the Bark of Dog, until 2021 the Bite of Cat: debt and collateral
+leave the vault there and then, and what happens to them afterwards is no second liquidation. The
+collateral is sold in an auction, which has the number `id` at its auction house.
 
-The sale is kept as facts, each with the log that taught it: Kick, Take, Redo and Yank of a clipper
+The sale is kept as facts, each with the log that taught it, since Take, Redo and Yank of a clipper
 come in later transactions. What a Take leaves of `tab` and `lot` is different each time, so that
 with house and number it names the Take; a Take that buys nothing is said once. Of a flipper only
 the Kick can be asked for: bids are anonymous notes without a topic of their own.
