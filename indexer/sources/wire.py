@@ -150,10 +150,18 @@ class WireReceipt(msgspec.Struct, rename="camel", gc=False):
     status: Quantity | None = None
 
 
+class WireTransaction(msgspec.Struct, rename="camel", gc=False):
+    """A transaction, of which we only ask whether it stands in a block."""
+
+    hash: Hash
+    block_hash: str | None = None
+
+
 HEADER = msgspec.json.Decoder(Header)
 LOGS = msgspec.json.Decoder(list[WireLog])
 RECEIPT = msgspec.json.Decoder(WireReceipt)
 RECEIPTS = msgspec.json.Decoder(list[WireReceipt])
+TRANSACTION = msgspec.json.Decoder(WireTransaction)
 NUMBER: msgspec.json.Decoder[Quantity] = msgspec.json.Decoder(Quantity)
 TEXT = msgspec.json.Decoder(str)
 
