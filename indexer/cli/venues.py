@@ -21,6 +21,12 @@ from indexer.store import server
 from indexer.store.checks import LastCheck, last_checks
 from indexer.store.database import connect
 
+OF_VENUE = (
+    "venue", "family", "kind", "chain", "first_block", "method", "is_listed", "evidence",
+    "covered_to", "checked_to", "checked_at",
+)  # fmt: skip
+OF_CONTRACT = ("address", "role", "since_block", "label", "source")
+
 
 @click.command()
 @click.option("--chain", metavar="NAME", help="Only what stands on this chain.")
@@ -111,19 +117,11 @@ def _show(found: Sequence[Venue], checks: Mapping[str, LastCheck]) -> None:
 
 def _facts(one: Venue, checks: Mapping[str, LastCheck]) -> dict[str, Any]:
     family, seen = one.family, checks.get(one.venue)
-    return {
-        "venue": one.venue,
-        "family": family.name,
-        "kind": family.kind,
-        "chain": one.chain,
-        "first_block": one.first_block,
-        "method": family.method,
-        "is_listed": family.is_listed,
-        "evidence": SAYS[family.evidence],
-        "covered_to": seen.covered_to if seen else None,
-        "checked_to": seen.checked_to if seen else None,
-        "checked_at": seen.checked_at if seen else None,
-    }
+    values = (
+        one.venue, family.name, family.kind, one.chain, one.first_block, family.method,
+        family.is_listed, SAYS[family.evidence], *(seen[1:] if seen else (None, None, None)),
+    )  # fmt: skip
+    return dict(zip(OF_VENUE, values, strict=True))
 
 
 def _json(found: Sequence[Venue], checks: Mapping[str, LastCheck]) -> str:
@@ -141,21 +139,19 @@ def _json(found: Sequence[Venue], checks: Mapping[str, LastCheck]) -> str:
 
 
 def _contract(at: dict[str, Any]) -> dict[str, Any]:
-    names = ("address", "role", "since_block", "label", "source")
-    return {name: at[name] for name in names}
+    return {name: at.get(name) for name in OF_CONTRACT}
 
 
 def _csv(found: Sequence[Venue], checks: Mapping[str, LastCheck]) -> str:
-    rows = list(_contracts(found, checks))
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer = csv.DictWriter(text, (*OF_VENUE, *OF_CONTRACT), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(_contracts(found, checks))
     return text.getvalue()
 
 
 def _contracts(found: Sequence[Venue], checks: Mapping[str, LastCheck]) -> Iterator[dict[str, Any]]:
-    nothing = {"address": None, "role": None, "since_block": None, "label": None, "source": None}
     for one in found:
-        for at in msgspec.to_builtins(one.deployments) or (nothing,):
+        contracts: Sequence[dict[str, Any]] = msgspec.to_builtins(one.deployments) or ({},)
+        for at in contracts:
             yield _facts(one, checks) | _contract(at)

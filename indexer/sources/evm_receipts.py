@@ -105,10 +105,7 @@ class Receipts:
         those; a receipt of a block that was replaced is refused."""
         raw = endpoint.call(Call("eth_getTransactionReceipt", (tx_hash,)))
         if is_null(raw):
-            known = endpoint.call(Call("eth_getTransactionByHash", (tx_hash,)))
-            if read_block(TRANSACTION, known, "the transaction").hash.lower() != tx_hash:
-                raise Untrue("another transaction than was asked for")
-            return Pending(tx_hash)
+            return _pending(endpoint, tx_hash)
         sent = read(RECEIPT, raw)
         number = quantity(sent.block_number)
         block = self._headers.refs(endpoint, [number])[0]
@@ -152,6 +149,17 @@ class Receipts:
 def _singly(endpoint: Endpoint, transactions: Sequence[str]) -> list[WireReceipt]:
     calls = [Call("eth_getTransactionReceipt", (tx_hash,)) for tx_hash in transactions]
     return [read_block(RECEIPT, kept(raw), "a receipt") for raw in endpoint.batch(calls)]
+
+
+def _pending(endpoint: Endpoint, tx_hash: str) -> Pending:
+    """A transaction without a receipt; raises Missing where it is none that the endpoint knows."""
+    try:
+        known = endpoint.call(Call("eth_getTransactionByHash", (tx_hash,)))
+    except Unsupported:
+        known = msgspec.Raw(b"null")
+    if read_block(TRANSACTION, known, "the transaction").hash.lower() != tx_hash:
+        raise Untrue("another transaction than was asked for")
+    return Pending(tx_hash)
 
 
 def _receipt(sent: WireReceipt, by_tx: Mapping[str, Sequence[Log]]) -> Receipt:

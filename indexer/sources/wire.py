@@ -151,10 +151,9 @@ class WireReceipt(msgspec.Struct, rename="camel", gc=False):
 
 
 class WireTransaction(msgspec.Struct, rename="camel", gc=False):
-    """A transaction, of which we only ask whether it stands in a block."""
+    """A transaction, of which we only ask whether a node knows it."""
 
     hash: Hash
-    block_hash: str | None = None
 
 
 HEADER = msgspec.json.Decoder(Header)
