@@ -29,6 +29,7 @@ SPEC = ProtocolSpec(
     evidence="real",
     methodology=(
         "Debt `_purchaseAmount` of `_reserve` and collateral `_liquidatedCollateralAmount` of"
-        " `_collateral`, both as emitted; `_accruedBorrowInterest` is not added."
+        " `_collateral`, both as emitted; `_accruedBorrowInterest` is not added. No bounds of the"
+        " bonus are checked."
     ),
 )
