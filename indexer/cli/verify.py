@@ -343,7 +343,7 @@ def _save(
     )
     rows = golden.outcomes_of(found.rows)
     if [one for one in case.outcomes if "LendingLiquidation" in one] != rows:
-        raise IndexerError("not saved: from the facts in the case alone it decodes to something else")
+        raise IndexerError("not saved: by its facts alone it decodes to something else")
     protocol = next(
         spec.name for spec in specs
         if found.rows[0].venue.partition(".")[0] in {spec.name, *(d.name for d in spec.deployments)}
