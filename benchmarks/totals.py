@@ -502,7 +502,8 @@ def report(run: Run) -> str:
         " sum alone, a total also counts, splits and the largest of each level.",
         "",
         "The plan of a total from rows reads the three large tables by"
-        f" {', '.join(sorted(large))}, on each of the days; a sequential scan of one would have ended the run.",
+        f" {', '.join(sorted(large))}, on each of the days; a sequential scan of one would have"
+        " ended the run.",
         "",
         f"{run.checks} answers were compared with those of the formula in whole numbers, all"
         " equal: every line of a total, the digest of a price set, both ends of a reconciliation"

@@ -579,6 +579,15 @@ FeeRule = Literal[
 ]
 
 
+# What has shown that a protocol's logs are read rightly, the strongest that there is. Whatever is
+# claimed here the tests prove, and that no more could be claimed: tests/test_evidence.py.
+Evidence = Literal[
+    "real",  # a real receipt or log of a public chain
+    "contracts",  # the real contracts, deployed and liquidated on the local chain
+    "abi",  # only logs that were encoded from the contracts' ABI
+]
+
+
 class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A protocol, whole. `contracts` are by role; `bystander` is an interface anybody may have,
     whose logs the join wants to see; with `needs_receipt` a row is wrong without them. `asks` are
@@ -604,3 +613,4 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     bonus: Bonus | None = None
     fee: FeeRule | None = None
     is_permissionless: bool = False
+    evidence: Evidence = "abi"

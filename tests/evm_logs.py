@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from eth_abi import abi
 
-from indexer.decode import AbiEvent, Argument, Decoder, Layout
-from indexer.evm_model import Decoded, Fact, Facts, Log
+from indexer.decode import AbiEvent, Argument, Decoder, Layout, layouts
+from indexer.evm_model import Decoded, EventMap, Fact, Facts, Log
 from indexer.venues.evm import specs
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,6 +38,24 @@ def encoded(
     return Log(
         chain, address.lower(), topics, "0x" + body.hex(), 1000, block_hash, tx_hash, log_index
     )
+
+
+def looks_like(log: Log) -> tuple[str, ...]:
+    """The protocols with a liquidation event of a log's shape, read from what they say of it."""
+    return tuple(
+        spec.name
+        for spec in SPECS
+        if any(
+            isinstance(use, EventMap) and (layout.topic0, layout.topics) == shape(log)
+            for contract in spec.contracts.values()
+            for layout, use in layouts(contract)
+        )
+    )
+
+
+def shape(log: Log) -> tuple[str, int]:
+    """What decoders are keyed by."""
+    return log.topics[0], len(log.topics)
 
 
 def _number(value: Any) -> int:

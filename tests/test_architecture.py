@@ -14,6 +14,7 @@ PURE = {
     *("methodology", "positions", "roles"),
     *("label_files", "label_truth", "never_labelled", "interest"),
     *("account_model", "account_kinds", "owner_answers", "owners"),
+    *("catalogue", "golden", "published"),
 }
 
 # A file or folder of indexer/ and the others that it may import. A new one wants a row here.
@@ -41,6 +42,9 @@ MAY_IMPORT = {
         *("errors", "model", "evm_model", "hyperliquid_format", "abi_calls", "oracles", "tokens"),
     },
     "decode": {"evm_model", "oracles", "resources"},
+    "catalogue": {"evm_model", "decode"},
+    "golden": {"evm_model", "decode"},
+    "published": {"evm_model", "decode"},
     "step": {"errors", "model", "hyperliquid_format", "plan", "venues"},
     "chain_step": {"evm_model", "decode"},
     "positions": {"model", "evm_model", "hyperliquid_format", "abi_calls", "oracles", "venues"},

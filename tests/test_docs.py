@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -87,12 +88,18 @@ def label_files(tmp_path: Path) -> None:
     (tmp_path / "ours.csv").write_text(blocks(LABELS, "csv")[0])
 
 
+@cache
+def model() -> ModelChain:
+    """A hundred blocks from 20M on."""
+    chain = ModelChain(Config(seed=3))
+    chain.mine(100)
+    return chain
+
+
 @pytest.fixture(scope="module")
 def ethereum() -> Iterator[str]:
-    """The address of a node with a few hundred blocks from 20M on."""
-    model = ModelChain(Config(seed=3))
-    model.mine(100)
-    with Node(model, calls=comet_of(model)) as served:
+    """The address of a node of it."""
+    with Node(model(), calls=comet_of(model())) as served:
         yield served.url
 
 
@@ -142,7 +149,9 @@ def test_every_help_has_an_example_of_its_command(
 
 
 def runnable(text: str, node: Path, key: str) -> list[str]:
-    """An example's words, with a folder, a key and heights that exist."""
+    """An example's words, with a folder, a key, heights and a transaction that exist."""
+    text = re.sub(r"0x[0-9a-f]{64}", model().truth().rows[0].tx_hash, text)
+    text = re.sub(r"--rpc \S+", "--chain ethereum", text)
     text = re.sub(r"--from \d\S*", "--from 20M", text.replace("~/hl/data", str(node)))
     words = shlex.split(re.sub(r"--to \d\S*", "--to 20_000_010", text))
     return [key if word.startswith("hyperliquid/") else word for word in words]

@@ -13,6 +13,7 @@ from indexer.evm_model import (
     USD,
     Bonus,
     CallResult,
+    EventMap,
     Feed,
     NoQuote,
     ProtocolSpec,
@@ -1014,10 +1015,17 @@ def test_only_a_power_of_ten_has_an_exponent(number: int | None, exponent: int |
 # what holds of all protocols
 
 
-def test_each_protocol_has_an_oracle_unless_its_events_carry_the_price() -> None:
-    loans = [spec for spec in SPECS if spec.kind == "lending"]
-    assert [spec.name for spec in loans if spec.oracle is None] == ["liquity_v2"]
-    assert DECODER.carries_prices("liquity_v2.ethereum")
+each_spec = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+
+
+@each_spec
+def test_a_protocol_without_an_oracle_has_prices_in_its_events_or_says_so(
+    spec: ProtocolSpec,
+) -> None:
+    """Its methodology says "no price", and why. A perpetual's events have the amounts."""
+    carries = DECODER.carries_prices(f"{spec.name}.anywhere")
+    asks = spec.kind == "perp" or spec.oracle is not None
+    assert asks or carries or "no price" in spec.methodology.lower()
 
 
 @pytest.mark.parametrize(
@@ -1027,9 +1035,19 @@ def test_bounds_of_a_bonus_lie_around_none(bonus: Bonus) -> None:
     assert 0 < bonus.least <= 1 < bonus.most
 
 
-def test_all_but_the_oldest_and_those_that_absorb_have_bounds() -> None:
-    found = {spec.name for spec in SPECS if spec.kind == "lending" and spec.bonus is None}
-    assert found == {"aave_v1", "comet", "liquity_v2"}
+@each_spec
+def test_a_protocol_has_bounds_of_its_bonus_unless_it_absorbs_or_says_so(
+    spec: ProtocolSpec,
+) -> None:
+    """Its methodology says "no bounds", and why; without an oracle there is nothing to bound."""
+    methods = {
+        use.method
+        for contract in spec.contracts.values()
+        for use in contract.events.values()
+        if isinstance(use, EventMap)
+    }
+    is_bounded = spec.kind == "perp" or spec.bonus is not None or spec.oracle is None
+    assert is_bounded or "absorb" in methods or "no bounds" in spec.methodology.lower()
 
 
 def test_oracles_that_count_in_a_coin_are_of_known_comptrollers() -> None:

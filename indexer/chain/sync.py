@@ -24,10 +24,12 @@ from indexer.evm_model import (
     BlockRef,
     Deployment,
     Fact,
+    Log,
     LogFilter,
     LogRange,
     MissingFact,
     Position,
+    Proof,
 )
 from indexer.inquiry import inquire
 from indexer.plan import Heights, Piece, pieces
@@ -74,6 +76,18 @@ class Reader:
         """One block as its receipts have it, which is the truth."""
         found = self.source.logs_by_receipts(block, self.filter)
         return self._decoded(found)
+
+    def transaction(self, block: BlockRef, logs: Sequence[Log], proof: Proof) -> Reading:
+        """One transaction of a block, of which these are all logs."""
+        wanted = tuple(log for log in logs if self.filter.wants(log))
+        whole = {log.tx_hash: tuple(logs) for log in wanted}
+        times = {block.number: block.time} if wanted else {}
+        return self._decoded(
+            LogRange(
+                block.number, block.number + 1, wanted, times, block, block, proof,
+                endpoint="", whole=whole,
+            )
+        )  # fmt: skip
 
     def _decoded(self, found: LogRange) -> Reading:
         """Decode logs; ask the chain for the receipts and facts that they want.

@@ -27,6 +27,8 @@ from indexer.cli import (
     roles,
     totals,
     values,
+    venues,
+    verify,
     watch,
 )
 from indexer.cli.console import (
@@ -290,6 +292,8 @@ main.add_command(accounts.accounts)
 main.add_command(interest.interest)
 main.add_command(debt.debt)
 main.add_command(label_sets.labels)
+main.add_command(venues.venues)
+main.add_command(verify.verify)
 
 
 @main.command()

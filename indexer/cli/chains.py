@@ -15,6 +15,7 @@ from indexer.chain.values import LAST_SECONDS, Valuer, terms_of
 from indexer.cli.console import connected, err, fail, out, prepared, say, usage
 from indexer.decode import Decoder
 from indexer.errors import ConfigError, IndexerError, SourceFault
+from indexer.evm_model import ProtocolSpec
 from indexer.settings import Settings
 from indexer.store import prices, rollups, values
 from indexer.store.database import Connection, connect
@@ -53,7 +54,8 @@ def budgeted(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _decoder(chosen: Settings) -> Decoder:
+def specs_of(chosen: Settings) -> list[ProtocolSpec]:
+    """All protocols, with the deployments of the user's file."""
     specs = evm.specs()
     if chosen.deployments is not None:
         try:
@@ -62,7 +64,7 @@ def _decoder(chosen: Settings) -> Decoder:
             raise ConfigError(f"{chosen.deployments}: {error.strerror}") from None
         except ConfigError as error:
             raise ConfigError(f"{chosen.deployments}: {error}") from None
-    return Decoder(specs)
+    return specs
 
 
 class Chosen(NamedTuple):
@@ -77,7 +79,7 @@ def choose(names: Sequence[str]) -> Chosen:
     """What the words of a command mean; a name that is neither a venue nor a chain is a usage
     error."""
     chosen = settings.read()
-    decoder = _decoder(chosen)
+    decoder = Decoder(specs_of(chosen))
     known = decoder.venues()
     chains = {chain_of(venue) for venue in known}
     found: dict[str, list[str]] = {}

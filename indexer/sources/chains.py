@@ -147,3 +147,18 @@ def profile_of(name: str) -> ChainProfile:
     return ChainProfile(
         name=name, chain_id=OTHER_IDS[name], block_seconds=2, source="own rule: no trust"
     )
+
+
+def name_of(chain_id: int) -> str | None:
+    """What we call the chain with this id, if anything."""
+    names = {profile.chain_id: profile.name for profile in CHAINS}
+    return names.get(chain_id) or {other: name for name, other in OTHER_IDS.items()}.get(chain_id)
+
+
+def stranger(name: str, chain_id: int) -> ChainProfile:
+    """A chain of any id under a name that the user gives it, as a fork on his own machine: nothing
+    of it is taken on trust, its clock neither."""
+    return ChainProfile(
+        name=name, chain_id=chain_id, block_seconds=2, future_seconds=None,
+        source="own rule: no trust",
+    )  # fmt: skip

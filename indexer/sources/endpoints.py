@@ -373,6 +373,18 @@ class Endpoints:
             endpoint.close()
 
 
+def chain_id_of(url: str) -> int:
+    """The chain that an endpoint says it serves, asked once; raises NoAnswer."""
+    provider = CheckedProvider(url, 1, REAL)
+    try:
+        return quantity(read(NUMBER, provider.call(Call("eth_chainId"))))
+    except Fault as fault:
+        said = f"{provider.name}: {fault}"
+    finally:
+        provider.close()
+    raise NoAnswer("eth_chainId", said)
+
+
 def _fault_of(state: RetryCallState) -> _Round:
     fault = state.outcome.exception() if state.outcome else None
     assert isinstance(fault, _Round)  # only this one is retried

@@ -43,7 +43,7 @@ from indexer.sources.evm_calls import (
     logs_at,
 )
 from indexer.sources.evm_headers import Headers, check_hashes, kept, logs_in
-from indexer.sources.evm_receipts import Receipt, Receipts, wanted_of, whole_of
+from indexer.sources.evm_receipts import Mined, Pending, Receipt, Receipts, wanted_of, whole_of
 from indexer.sources.refusals import Refusal
 from indexer.sources.rpc import (
     Call,
@@ -488,6 +488,12 @@ class EvmSource:
             return {}
         return self.endpoints.ask(
             f"{len(known)} receipts", lambda one: self._receipts.of_transactions(one, known), TIP
+        )
+
+    def transaction(self, tx_hash: str) -> Mined | Pending:
+        """What became of a transaction; raises BlockUnknown for one that no endpoint knows."""
+        return self.endpoints.ask(
+            f"transaction {tx_hash}", lambda one: self._receipts.of_hash(one, tx_hash), TIP
         )
 
     # calls

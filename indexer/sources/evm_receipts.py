@@ -2,22 +2,25 @@
 on most chains, which words their logs hold."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from indexer.evm_model import BlockRef, Log, LogFilter
+from indexer.evm_model import BlockRef, Log, LogFilter, Proof
 from indexer.sources.chains import ChainProfile
 from indexer.sources.endpoints import Endpoint
 from indexer.sources.evm_headers import Headers, kept, logs_in
 from indexer.sources.genuine import bloom_of
-from indexer.sources.rpc import Call, Unsupported, Untrue
+from indexer.sources.rpc import Call, TimedOut, TooLarge, Unsupported, Untrue, is_null
 from indexer.sources.wire import (
     RECEIPT,
     RECEIPTS,
+    TRANSACTION,
     Header,
     WireReceipt,
     check_logs,
     quantity,
+    read,
     read_block,
 )
 
@@ -29,6 +32,20 @@ class Receipt(msgspec.Struct, frozen=True):
     tx_index: int
     has_succeeded: bool | None
     logs: tuple[Log, ...]
+
+
+class Mined(NamedTuple):
+    """A transaction and the block that it stands in; `proof` says what stands behind its logs."""
+
+    block: BlockRef
+    receipt: Receipt
+    proof: Proof
+
+
+class Pending(NamedTuple):
+    """A transaction that a node knows and no block has yet."""
+
+    tx_hash: str
 
 
 class Receipts:
@@ -83,6 +100,29 @@ class Receipts:
             number = quantity(header.number)
             raise Untrue(f"the logs of block {number} are not those of its bloom")
 
+    def of_hash(self, endpoint: Endpoint, tx_hash: str) -> Mined | Pending:
+        """What became of a transaction, its receipt among all of its block where the endpoint gives
+        those; a receipt of a block that was replaced is refused."""
+        raw = endpoint.call(Call("eth_getTransactionReceipt", (tx_hash,)))
+        if is_null(raw):
+            return _pending(endpoint, tx_hash)
+        sent = read(RECEIPT, raw)
+        number = quantity(sent.block_number)
+        block = self._headers.refs(endpoint, [number])[0]
+        if (sent.transaction_hash.lower(), sent.block_hash.lower()) != (tx_hash, block.hash):
+            raise Untrue("the receipt of another transaction, or of a block that was replaced")
+        try:
+            of_block = self.of_block(endpoint, block)
+        except (Unsupported, TooLarge, TimedOut):
+            logs = logs_in(block, sent.logs, None)
+            if any(log.tx_hash != tx_hash for log in logs):
+                raise Untrue("a receipt with logs of another transaction") from None
+            return Mined(block, _receipt(sent, {tx_hash: logs}), "unverified")
+        for receipt in of_block:
+            if receipt.tx_hash == tx_hash:
+                return Mined(block, receipt, "receipts")
+        raise Untrue(f"block {number} does not have the transaction that is said to be in it")
+
     def of_transactions(
         self, endpoint: Endpoint, known: Mapping[str, Sequence[Log]]
     ) -> dict[str, tuple[Log, ...]]:
@@ -111,7 +151,18 @@ def _singly(endpoint: Endpoint, transactions: Sequence[str]) -> list[WireReceipt
     return [read_block(RECEIPT, kept(raw), "a receipt") for raw in endpoint.batch(calls)]
 
 
-def _receipt(sent: WireReceipt, by_tx: dict[str, list[Log]]) -> Receipt:
+def _pending(endpoint: Endpoint, tx_hash: str) -> Pending:
+    """A transaction without a receipt; raises Missing where it is none that the endpoint knows."""
+    try:
+        known = endpoint.call(Call("eth_getTransactionByHash", (tx_hash,)))
+    except Unsupported:
+        known = msgspec.Raw(b"null")
+    if read_block(TRANSACTION, known, "the transaction").hash.lower() != tx_hash:
+        raise Untrue("another transaction than was asked for")
+    return Pending(tx_hash)
+
+
+def _receipt(sent: WireReceipt, by_tx: Mapping[str, Sequence[Log]]) -> Receipt:
     tx_hash = sent.transaction_hash.lower()
     return Receipt(
         tx_hash=tx_hash,

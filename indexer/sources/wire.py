@@ -150,10 +150,17 @@ class WireReceipt(msgspec.Struct, rename="camel", gc=False):
     status: Quantity | None = None
 
 
+class WireTransaction(msgspec.Struct, rename="camel", gc=False):
+    """A transaction, of which we only ask whether a node knows it."""
+
+    hash: Hash
+
+
 HEADER = msgspec.json.Decoder(Header)
 LOGS = msgspec.json.Decoder(list[WireLog])
 RECEIPT = msgspec.json.Decoder(WireReceipt)
 RECEIPTS = msgspec.json.Decoder(list[WireReceipt])
+TRANSACTION = msgspec.json.Decoder(WireTransaction)
 NUMBER: msgspec.json.Decoder[Quantity] = msgspec.json.Decoder(Quantity)
 TEXT = msgspec.json.Decoder(str)
 

@@ -26,8 +26,10 @@ SPEC = ProtocolSpec(
     # aave/aave-protocol:contracts/lendingpool/LendingPoolLiquidationManager.sol
     # beside an origination fee that it may take of the collateral
     fee="on_top",
+    evidence="real",
     methodology=(
         "Debt `_purchaseAmount` of `_reserve` and collateral `_liquidatedCollateralAmount` of"
-        " `_collateral`, both as emitted; `_accruedBorrowInterest` is not added."
+        " `_collateral`, both as emitted; `_accruedBorrowInterest` is not added. No bounds of the"
+        " bonus are checked."
     ),
 )

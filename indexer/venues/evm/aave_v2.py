@@ -153,6 +153,7 @@ SPEC = ProtocolSpec(
     bonus=BONUS,
     # aave/protocol-v2:contracts/protocol/lendingpool/LendingPoolCollateralManager.sol
     fee="none",
+    evidence="real",
     methodology=(
         "Debt `debtToCover` of `debtAsset` and collateral `liquidatedCollateralAmount` of"
         " `collateralAsset`, both as emitted. Token transfers of the same transaction differ from"

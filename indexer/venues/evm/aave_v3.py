@@ -121,6 +121,7 @@ SPEC = ProtocolSpec(
     bonus=BONUS,
     # aave-dao/aave-v3-origin:src/contracts/protocol/libraries/logic/LiquidationLogic.sol
     fee="on_top",
+    evidence="real",
     methodology=(
         "Debt `debtToCover` of `debtAsset` and collateral `liquidatedCollateralAmount` of"
         " `collateralAsset`, which is what the liquidator received. The protocol's fee comes on"

@@ -220,6 +220,7 @@ SPEC = ProtocolSpec(
         Decimal(10_000),
         "aave/aave-v4:src/spoke/Spoke.sol, _validateDynamicReserveConfig",
     ),
+    evidence="real",
     methodology=(
         "Debt `debtAmountRestored` of the reserve `debtReserveId` and collateral"
         " `collateralAmountRemoved` of `collateralReserveId`, gross. The fee within it is the part"

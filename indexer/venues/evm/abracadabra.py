@@ -203,5 +203,6 @@ SPEC = ProtocolSpec(
         " cauldron's token in its box. Versions 1 to 3 log no liquidation: a row is a repayment"
         " `amount` right after a withdrawal of `share` of the same account, which nothing but a"
         " liquidation logs. Anybody can clone a cauldron, with any token and oracle."
+        " No bounds of the bonus: each cauldron has its own, and collateral may run short."
     ),
 )

@@ -195,6 +195,7 @@ SPEC = ProtocolSpec(
     asks={"underlying": getter("baseToken()")},
     # no bonus: an absorption takes all collateral, however much it is worth
     oracle=oracle,
+    evidence="real",
     methodology=(
         "Debt is `basePaidOut` minus the `value` minted back to the account in the next log;"
         " collateral is `collateralAbsorbed` of each `asset`, taken by the protocol. The"

@@ -201,6 +201,7 @@ SPEC = ProtocolSpec(
     # jTokens of Trader Joe name theirs differently
     oracle=oracle("comptroller()", "joetroller()"),
     bonus=BONUS,
+    evidence="real",
     methodology=(
         "Debt `repayAmount` in the underlying of the emitting market; collateral `seizeTokens` are"
         " shares of the market `cTokenCollateral`, with what newer markets keep for their reserves."

@@ -79,6 +79,8 @@ METHODOLOGY = (
     " a second part `stablecoin_received`: what the market had already sold of it, in the borrowed"
     " token. The `liquidator` keeps both and pays all of the debt. Where `liquidator` and `user`"
     " are the same the account has liquidated itself, which it may at any time."
+    " No bounds of the bonus: bands sell on their own, so that what is seized may be worth"
+    " anything."
 )
 
 

@@ -238,6 +238,7 @@ SPEC = ProtocolSpec(
     # euler-xyz/euler-vault-kit:src/EVault/modules/Liquidation.sol
     fee="none",
     is_permissionless=True,
+    evidence="real",
     methodology=(
         "Debt `repayAssets` in the asset of the emitting vault, taken over by the `liquidator`;"
         " collateral `yieldBalance` are shares of the vault `collateral`. Bad debt is `assets` of"

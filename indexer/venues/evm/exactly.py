@@ -167,5 +167,7 @@ SPEC = ProtocolSpec(
         " `lendersAssets` more, to the market's lenders: that is no debt, and what is seized makes"
         " up for it. Debt that is left without collateral is a row of its own, a write-off of"
         " `assets` for each market."
+        " No bounds of the bonus: collateral may run short, and the rest of it is set by"
+        " governance."
     ),
 )

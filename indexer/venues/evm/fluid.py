@@ -125,6 +125,7 @@ def oracle(subject: Subject, deployed: Sequence[Deployment]) -> Dialogue[Quote |
 SPEC = ProtocolSpec(
     name="fluid",
     kind="lending",
+    evidence="real",
     contracts={
         "factory": Contract(
             abi="fluid_vault_factory.json",

@@ -165,5 +165,6 @@ SPEC = ProtocolSpec(
         " protocol's fee `_feesAmount` comes on top; pairs of the first version take none. Bad debt"
         " is `_amountToAdjust`, which `_amountLiquidatorToRepay` does not contain. The liquidator"
         " is the `payer` of the repayment in the same call."
+        " No bounds of the bonus: each pair has its own, and collateral may run short."
     ),
 )

@@ -60,5 +60,6 @@ SPEC = ProtocolSpec(
         " of that is in the transaction. The collateral is unknown. An account is a `borrower` in"
         " one credit manager, which is the market. Accounts that ran out of their time are"
         " liquidated too, in an event of their own, and may be healthy."
+        " No bounds of the bonus: the collateral is unknown."
     ),
 )

@@ -236,5 +236,7 @@ SPEC = ProtocolSpec(
         " debt too where nothing of that is in the transaction. An account is a `creditAccount`, a"
         " contract that is lent to one owner after another: its owner is unknown. The market is"
         " the credit manager."
+        " No bounds of the bonus: of a whole account the collateral is unknown, of a part each"
+        " manager sets its own."
     ),
 )

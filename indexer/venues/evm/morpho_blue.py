@@ -158,6 +158,7 @@ SPEC = ProtocolSpec(
     # morpho-org/morpho-blue:src/Morpho.sol, liquidate
     fee="none",
     is_permissionless=True,
+    evidence="real",
     methodology=(
         "Debt `repaidAssets` in the market's `marketParams.loanToken` and collateral `seizedAssets`"
         " in its `marketParams.collateralToken`, as emitted; bad debt in `badDebtAssets`, which"

@@ -153,6 +153,7 @@ def oracle(subject: Subject, deployed: Sequence[Deployment]) -> Dialogue[Quote |
 SPEC = ProtocolSpec(
     name="silo_v1",
     kind="lending",
+    evidence="real",
     contracts={
         "factory": Contract(
             abi="silo_v1_factory.json",
@@ -184,5 +185,6 @@ SPEC = ProtocolSpec(
         " further part. The liquidator is whom the silo paid the collateral to, unknown where that"
         " is more than one; of the collateral the silo kept what is more than the `value` that it"
         " paid out."
+        " No bounds of the bonus: the liquidator takes all of the collateral and sells it himself."
     ),
 )

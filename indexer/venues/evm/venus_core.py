@@ -122,6 +122,7 @@ SPEC = ProtocolSpec(
     share_rate=SHARE_RATE,
     oracle=oracle_of,
     bonus=BONUS,
+    evidence="contracts",
     methodology=(
         "Debt `repayAmount` in the underlying of the emitting market, or in VAI; collateral"
         " `seizeTokens` are shares of `vTokenCollateral`. The liquidator and the fee"

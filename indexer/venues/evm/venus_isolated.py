@@ -171,6 +171,7 @@ SPEC = ProtocolSpec(
     # VenusProtocol/isolated-pools:contracts/Comptroller.sol, liquidateCalculateSeizeTokens
     oracle=oracle("comptroller()"),
     bonus=BONUS,
+    evidence="real",
     methodology=(
         "Debt `repayAmount` in the underlying of the emitting market; collateral `seizeTokens` are"
         " shares of `vTokenCollateral`, of which the market keeps what is more than the `value`"
