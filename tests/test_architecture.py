@@ -80,11 +80,12 @@ MAY_IMPORT = {
     "chain": (PURE | {"sources", "store"}) - {"labels"},
     "watch": {"errors", "evm_model", "decode", "inquiry", "positions", "sources", "store"},
     "census": {"errors", "roles", "sources", "store"},
+    "samples": {"errors", "model", "plan", "sources", "store", "sync", "venues"},
     "studies": {"errors", "model", "venues"},
     "report": {"errors", "model", "methodology", "store"},
     "cli": PURE
     | {"resources", "settings", "sources", "store", "sync", "report", "chain"}
-    | {"watch", "census"},
+    | {"watch", "census", "samples"},
     "__main__": {"cli"},
 }
 

@@ -22,6 +22,7 @@ from indexer.cli import (
     chains,
     debt,
     episodes,
+    fills,
     interest,
     label_sets,
     roles,
@@ -285,6 +286,7 @@ main.add_command(totals.total)
 main.add_command(totals.list_definitions)
 main.add_command(totals.reconcile)
 main.add_command(watch.watch)
+main.add_command(fills.fills)
 main.add_command(roles.roles)
 main.add_command(accounts.accounts)
 main.add_command(interest.interest)
@@ -389,7 +391,8 @@ def show_status() -> None:
     with connected() as connection:
         rows, missing = status.status(connection), status.holes(connection)
         followed = status.chains(connection)
-    if not rows and not followed:
+        sampled = status.samples(connection)
+    if not rows and not followed and not sampled:
         out.print("nothing is indexed yet: indexer backfill hyperliquid --from DIR")
         return
     table = Table(
@@ -402,8 +405,10 @@ def show_status() -> None:
             f"{row.last_at:%Y-%m-%d %H:%M:%S}", f"{row.missing:,}", f"{row.undecoded:,}",
             str(timedelta(seconds=row.lag_s)), row.verification,
         )  # fmt: skip
-    out.print(table)
+    if table.rows:
+        out.print(table)
     _show_chains(followed)
+    _show_samples(sampled)
     for hole in missing[:HOLES_SHOWN]:
         out.print(escape(str(hole)), soft_wrap=True)
     if len(missing) > HOLES_SHOWN:
@@ -421,6 +426,21 @@ def _show_chains(followed: Iterable[status.ChainStatus]) -> None:
             f"{timedelta(seconds=row.age_s)} ago", f"{row.reorgs:,}", f"{row.waiting:,}",
             f"{row.quarantined:,}", "" if row.checked_to is None else f"{row.checked_to:,}",
             f"{row.missed:,}", escape(row.stopped or ""),
+        )  # fmt: skip
+    if table.rows:
+        out.print()
+        out.print(table)
+
+
+def _show_samples(sampled: Iterable[status.SampleStatus]) -> None:
+    table = Table(
+        "venue", "source", "accounts", "from", "to (UTC)", "pieces", "lacking", "read as", box=None
+    )
+    for row in sampled:
+        table.add_row(
+            row.venue, escape(row.source), f"{row.accounts:,}" if row.accounts else "all",
+            f"{row.first_at:%Y-%m-%d %H:%M:%S}", f"{row.last_at:%Y-%m-%d %H:%M:%S}",
+            f"{row.pieces:,}", f"{row.lacking:,}", "sample",
         )  # fmt: skip
     if table.rows:
         out.print()
