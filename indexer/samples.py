@@ -4,9 +4,10 @@ They join the rows of whole blocks under the same keys. They cover nothing, and 
 read whole they add nothing either: a fill that such a block does not have is a fault of theirs.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -19,6 +20,7 @@ from indexer.sources import hyperliquid_fills_api
 from indexer.sources.hyperliquid_api import Silent
 from indexer.sources.hyperliquid_fills import block_lines
 from indexer.sources.hyperliquid_fills_api import FillsApi
+from indexer.sources.hyperliquid_stream import Fills, Heard, Lost, Opened, Quiet, Stream
 from indexer.store import ledger
 from indexer.store.database import Connection
 from indexer.venues import hyperliquid as venue
@@ -28,6 +30,7 @@ Say = Callable[[str], None]
 VAULTS = tuple(vault.account for vault in venue.PROTOCOL_VAULTS)
 IN_A_ROW = 3  # accounts for which the exchange is silent: the rest is not asked in this round
 AGAIN = timedelta(minutes=1)  # what was asked before is asked once more: answers may lag
+NOTE_SECONDS = 10.0  # how often it is noted that a stream is still listened to
 AROUND = timedelta(hours=1)  # who was liquidated so close to a hole may have been so within
 
 
@@ -199,3 +202,94 @@ def around(connection: Connection, spans: Sequence[Span]) -> dict[str, list[Span
             if account not in VAULTS:
                 wanted.setdefault(account, []).append(span)
     return wanted
+
+
+class Listener:
+    """Writes what a stream tells, and from when to when it was listened to.
+
+    `accounts` are those that the stream is of; none means all."""
+
+    def __init__(
+        self, connection: Connection, source: str, accounts: Sequence[str], say: Say
+    ) -> None:
+        self._connection = connection
+        self._source = source
+        self._accounts: Sequence[str | None] = accounts or (None,)
+        self._say = say
+        self._sampler = Sampler(connection)
+        self._since: datetime | None = None  # of the piece that is listened to now
+        self._until: datetime | None = None
+        self._noted_at = self._valued_at = float("-inf")
+        self.lost = 0
+
+    def hear(self, heard: Heard) -> None:
+        """Write what was heard."""
+        match heard:
+            case Opened():
+                self._say(f"listening to {self._source}")
+                self._since = self._until = _now()
+            case Fills(fills):
+                self._until = _now()
+                self._write(list(block_lines(fills, self._source)))
+            case Quiet():
+                self._until = _now()
+            case Lost(why, is_open):
+                self._say(f"fault: {why}")
+                self.note()
+                self.lost += 1
+                # what was lost lies between the last message and now
+                self._since = self._until = _now() if is_open else None
+        if time.monotonic() - self._noted_at > NOTE_SECONDS:
+            self.note()
+        self._value()
+
+    def note(self) -> None:
+        """Note until when it was listened to."""
+        if self._since is not None and self._until is not None:
+            for account in self._accounts:
+                ledger.sampled(
+                    self._connection, sync.VENUE, self._source, account, self._since, self._until
+                )
+        self._noted_at = time.monotonic()
+
+    def close(self) -> None:
+        """Write what is left to say of it."""
+        self.note()
+        self._value(at_once=True)
+
+    def _write(self, lines: list[BlockLine]) -> None:
+        before = self._sampler.counts.copy()
+        for fault in self._sampler.take(lines):
+            self._say(f"fault: {fault}")
+        new = self._sampler.counts - before
+        if new:
+            fields = " ".join(f"{name}={number}" for name, number in sorted(new.items()))
+            self._say(f"venue={sync.VENUE} source={self._source} {fields}")
+
+    def _value(self, *, at_once: bool = False) -> None:
+        is_due = at_once or time.monotonic() - self._valued_at >= sync.VALUE_SECONDS
+        if self._sampler.since is not None and is_due:
+            sync.value(self._connection, self._sampler.since)
+            self._sampler.since, self._valued_at = None, time.monotonic()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def listen(
+    connection: Connection,
+    stream: Stream,
+    source: str,
+    accounts: Sequence[str],
+    is_over: Callable[[], bool],
+    say: Say,
+) -> int:
+    """Listen until told to stop; how often something was lost. Raises ConfigError."""
+    listener = Listener(connection, source, accounts, say)
+    try:
+        for heard in stream.listen(is_over):
+            listener.hear(heard)
+    finally:
+        listener.close()
+    return listener.lost

@@ -26,6 +26,7 @@ from indexer.cli import (
     interest,
     label_sets,
     roles,
+    streams,
     totals,
     values,
     watch,
@@ -195,6 +196,7 @@ def _progress() -> Iterator[sync.Progress]:
 @VENUES
 @click.option("--from", "location", metavar="DIR", help="hyperliquid: where its node writes.")
 @ACCOUNTS
+@streams.chosen
 @click.option(
     "--check-every", type=Duration(), default="10m", show_default=True,
     help="Chains: how often blocks that became final are read a second time.",
@@ -204,6 +206,10 @@ def follow(
     venues: tuple[str, ...],
     location: str | None,
     accounts: bool,
+    stream: str | None,
+    vendor: str | None,
+    key_file: Path | None,
+    file: Path | None,
     check_every: timedelta,
     per_second: float | None,
     per_day: int | None,
@@ -213,19 +219,34 @@ def follow(
     A VENUE is hyperliquid, a protocol on a chain as aave_v3.ethereum, or a chain, which means all
     its venues. A chain is followed from its finalized height on, or from where it was left.
 
+    Without a node, hyperliquid is followed as far as a --vendor of fills sends them: a sample,
+    which covers no blocks. Its key comes from HYPERLIQUID_STREAM_KEY or a file.
+
     Example: indexer follow hyperliquid --from ~/hl/data
+
+    Example: indexer follow hyperliquid --vendor goldrush --key-file goldrush.key
+
+    Example: indexer follow hyperliquid --vendor exchange --watch-list whales.txt
 
     Example: indexer follow ethereum base arbitrum
     """
     over = _until_signal()
+    listened = streams.Choice(stream, vendor, key_file, file)
     if not _is_hyperliquid(venues):
         if location is not None:
             raise usage("--from is for hyperliquid; chains are read from RPC_<CHAIN>")
+        if listened.is_any:
+            raise usage("--stream, --vendor, --key-file and --watch-list are for hyperliquid")
         budget = chains.Budget(per_second, per_day)
         chains.follow(chains.choose(venues), budget, check_every.total_seconds(), over)
         return
+    if listened.is_any:
+        if location is not None:
+            raise usage("--from reads what a node writes, --vendor what others send: give one")
+        streams.follow(listened, over)
+        return
     if location is None:
-        raise usage("say where the node writes: --from DIR")
+        raise usage("say where the node writes: --from DIR; or who sends fills: --vendor NAME")
     with connected() as connection:
         say(f"following {location}; stop with Ctrl-C")
         tally = sync.follow(connection, location, with_accounts=accounts, is_over=over, say=say)

@@ -189,6 +189,7 @@ def _value(connection: Connection, sampler: "Sampler") -> None:
 
     if sampler.since is not None and sampler.counts["liquidations"]:
         sync.value(connection, sampler.since)
+        sampler.since = None
         rollups.refresh(connection, now=datetime.now(UTC))
 
 
