@@ -5,7 +5,7 @@ read whole they add nothing either: a fill that such a block does not have is a 
 """
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -13,7 +13,9 @@ from typing import NamedTuple
 import msgspec
 
 from indexer import sync
+from indexer.candidates import Candidate, Candidates, Counts
 from indexer.errors import IndexerError, SourceFault
+from indexer.hyperliquid_format import utc_of_ms
 from indexer.model import BlockLine, RawEvent, Stretch
 from indexer.plan import Heights
 from indexer.sources import hyperliquid_fills_api
@@ -21,6 +23,7 @@ from indexer.sources.hyperliquid_api import Silent
 from indexer.sources.hyperliquid_fills import block_lines
 from indexer.sources.hyperliquid_fills_api import FillsApi
 from indexer.sources.hyperliquid_stream import Fills, Heard, Lost, Opened, Quiet, Stream
+from indexer.sources.hyperliquid_trades import Actions, Broken, Feeds, Trades
 from indexer.store import ledger
 from indexer.store.database import Connection
 from indexer.venues import hyperliquid as venue
@@ -30,6 +33,8 @@ Say = Callable[[str], None]
 VAULTS = tuple(vault.account for vault in venue.PROTOCOL_VAULTS)
 IN_A_ROW = 3  # accounts for which the exchange is silent: the rest is not asked in this round
 AGAIN = timedelta(minutes=1)  # what was asked before is asked once more: answers may lag
+MOST_WAITING = 1_000  # candidates; at full weight that is half an hour
+SAY_SECONDS = 60.0
 NOTE_SECONDS = 10.0  # how often it is noted that a stream is still listened to
 AROUND = timedelta(hours=1)  # who was liquidated so close to a hole may have been so within
 
@@ -293,3 +298,74 @@ def listen(
     finally:
         listener.close()
     return listener.lost
+
+
+CANDIDATES = "candidates (experimental)"
+
+
+def markets(api: FillsApi) -> list[str]:
+    """The perpetuals of all dexes; raises SourceFault."""
+    return sorted(coin for dex in api.dexes() for coin in api.open_interest(dex)[1])
+
+
+def follow_candidates(
+    connection: Connection,
+    feeds: Feeds,
+    api: FillsApi,
+    is_over: Callable[[], bool],
+    say: Say,
+    candidates: Candidates | None = None,
+) -> Counts:
+    """EXPERIMENTAL. Ask for the fills of takers whose trades no user's action explains, as fast as
+    the weight allows; who waits too long is left out. Until told to stop."""
+    held = candidates or Candidates()
+    listener = Listener(connection, CANDIDATES, (), say)
+    listener.hear(Opened())
+    waiting: deque[Candidate] = deque()
+    dropped, said_at = 0, time.monotonic()
+    try:
+        with feeds:
+            while not is_over():
+                for heard in feeds.heard():
+                    _judge(held, listener, heard)
+                waiting += held.due(time.monotonic())
+                while len(waiting) > MOST_WAITING:
+                    dropped += waiting.popleft().trades
+                while waiting and api.has_room() and not is_over():
+                    _ask_candidate(api, listener, waiting.popleft())
+                listener.hear(Quiet())
+                if time.monotonic() - said_at > SAY_SECONDS:
+                    said_at = time.monotonic()
+                    say(_of_counts(held.counts, len(waiting), dropped))
+    finally:
+        listener.close()
+    say(_of_counts(held.counts, len(waiting), dropped))
+    return held.counts
+
+
+def _judge(held: Candidates, listener: Listener, heard: Trades | Actions | Broken) -> None:
+    match heard:
+        case Trades(trades):
+            held.trade(trades, time.monotonic())
+        case Actions(actions):
+            held.act(actions)
+        case Broken(why, is_explorer):
+            which = "the explorer" if is_explorer else "the trades"
+            listener.hear(Lost(f"{which}: {why}", is_open=True))
+            if is_explorer:
+                held.lost()
+
+
+def _ask_candidate(api: FillsApi, listener: Listener, wanted: Candidate) -> None:
+    since, until = utc_of_ms(wanted.times[0]), utc_of_ms(wanted.times[-1])
+    try:
+        for page in api.fills(wanted.account, since, until):
+            listener.hear(Fills(page.fills))
+    except SourceFault as fault:
+        listener.hear(Lost(f"{wanted.account}: {fault}", is_open=True))
+
+
+def _of_counts(counts: Counts, waiting: int, dropped: int) -> str:
+    fields = {**counts._asdict(), "waiting": waiting, "left_out": dropped}
+    said = " ".join(f"{name}={number}" for name, number in fields.items())
+    return f"venue={sync.VENUE} source={CANDIDATES!r} trades: {said}"

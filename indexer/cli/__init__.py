@@ -210,6 +210,7 @@ def follow(
     vendor: str | None,
     key_file: Path | None,
     file: Path | None,
+    by_candidates: bool,
     check_every: timedelta,
     per_second: float | None,
     per_day: int | None,
@@ -231,12 +232,12 @@ def follow(
     Example: indexer follow ethereum base arbitrum
     """
     over = _until_signal()
-    listened = streams.Choice(stream, vendor, key_file, file)
+    listened = streams.Choice(stream, vendor, key_file, file, by_candidates)
     if not _is_hyperliquid(venues):
         if location is not None:
             raise usage("--from is for hyperliquid; chains are read from RPC_<CHAIN>")
         if listened.is_any:
-            raise usage("--stream, --vendor, --key-file and --watch-list are for hyperliquid")
+            raise usage("--stream, --vendor, --watch-list and the like are for hyperliquid")
         budget = chains.Budget(per_second, per_day)
         chains.follow(chains.choose(venues), budget, check_every.total_seconds(), over)
         return

@@ -1,6 +1,7 @@
 """What `indexer follow` needs to listen to those who send fills of Hyperliquid."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +22,12 @@ class Choice(NamedTuple):
     vendor: str | None
     key_file: Path | None
     file: Path | None
+    by_candidates: bool
 
     @property
     def is_any(self) -> bool:
         """Whether anything of it was chosen."""
-        return any(one is not None for one in self)
+        return any(self)
 
 
 def chosen(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,11 +53,21 @@ _OPTIONS = (
         help=f"hyperliquid: whose fills to hear of the exchange, {USERS_OF_AN_ADDRESS} accounts at"
         " most.",
     ),
+    click.option(
+        "--candidates", "by_candidates", is_flag=True,
+        help="hyperliquid, EXPERIMENTAL: hear all trades and what users did, and ask for the fills"
+        " of takers whose trades nobody's action explains. Never tried live.",
+    ),
 )  # fmt: skip
 
 
 def follow(choice: Choice, is_over: Callable[[], bool]) -> None:
     """Listen until told to stop, and write what is told."""
+    if choice.by_candidates:
+        if any(choice[:-1]):
+            raise usage("--candidates needs no vendor: give it alone")
+        _follow_candidates(is_over)
+        return
     if choice.vendor is None:
         raise usage(f"say who sends it: --vendor {', '.join(VENDORS)}")
     if choice.vendor not in VENDORS:
@@ -81,6 +93,20 @@ def follow(choice: Choice, is_over: Callable[[], bool]) -> None:
         source = f"stream {vendor.name} {vendor.feed}"
         lost = listen(connection, opened, source, users, is_over, say)
     say(f"stopped; a sample: it covers no blocks. Something was lost {count_of(lost, 'time')}")
+
+
+def _follow_candidates(is_over: Callable[[], bool]) -> None:
+    from indexer.samples import follow_candidates, markets
+    from indexer.sources.hyperliquid_fills_api import FillsApi
+    from indexer.sources.hyperliquid_trades import MOST_COINS, Feeds
+
+    with connected() as connection, closing(FillsApi(settings.read().hyperliquid_api)) as api:
+        coins = markets(api)
+        say("EXPERIMENTAL: a sample of unknown size, never tried on the live exchange")
+        if len(coins) > MOST_COINS:
+            say(f"the exchange tells trades of {MOST_COINS} markets; {len(coins)} there are")
+        follow_candidates(connection, Feeds(coins), api, is_over, say)
+    say("stopped; a sample: it covers no blocks")
 
 
 def _key(file: Path | None) -> str | None:

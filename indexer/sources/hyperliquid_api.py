@@ -69,6 +69,11 @@ class Weights:
             self._clock.sleep(self._spent[0][0] + MINUTE_SECONDS - self._clock.now())
         self._spent.append((self._clock.now(), weight))
 
+    def has_room(self, weight: int) -> bool:
+        """Whether it may be spent at once."""
+        used = self._in_use()
+        return not used or used + weight <= self._most
+
     def give_back(self, weight: int) -> None:
         """What the last answer turned out not to weigh."""
         at, spent = self._spent.pop()

@@ -16,6 +16,7 @@ from indexer.sources.hyperliquid_api import (
     AHEAD,
     FILLS_A_WEIGHT,
     PAGE_FILLS,
+    WEIGHTS,
     HyperliquidApi,
 )
 from indexer.sources.hyperliquid_fills import Told, head_of
@@ -76,6 +77,10 @@ class FillsApi(HyperliquidApi):
             else:
                 yield Page(answer.fills)
                 asked.append((low, first) if answer.is_newest_first else (last, high))
+
+    def has_room(self) -> bool:
+        """Whether a page may be asked for at once."""
+        return self._weights.has_room(WEIGHTS["userFillsByTime"])
 
     def _answer(self, account: str, low: int, high: int) -> _Answer:
         def read(body: bytes) -> _Answer:
