@@ -557,3 +557,13 @@ def test_an_exchange_that_refuses_is_one_line_and_exit_code_1(
 
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "the key is refused; see HYPERLIQUID_API" in done.stderr
+
+
+def test_the_examples_of_the_docs_run(indexer: Command, exchange: Exchange) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "hyperliquid-without-a-node.md").read_text()
+    lines = re.findall(r"^indexer (.+)$", page, re.MULTILINE)
+
+    done = [indexer(*line.split(), HYPERLIQUID_API=exchange.url) for line in lines]
+
+    assert len(lines) == 3
+    assert [(run.args[3:], run.stderr) for run in done if run.returncode != 0] == []

@@ -374,3 +374,11 @@ def test_a_key_that_is_refused_is_one_line_and_exit_code_1(
         "indexer: 127.0.0.1: HTTP 401: see HYPERLIQUID_STREAM_KEY or --key-file\n"
     )
     assert feed.paths == [f"/ws?key={KEY}"]
+
+
+def test_the_docs_name_every_vendor_and_its_feed() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "hyperliquid-without-a-node.md").read_text()
+
+    assert [
+        name for name, vendor in VENDORS.items() if f"| `{name}` | `{vendor.feed}`" not in page
+    ] == []
