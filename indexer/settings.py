@@ -7,6 +7,7 @@ INDEXER_DEPLOYMENTS a JSON file with further deployments of protocols, see docs/
 RPC_<CHAIN>        endpoints of a chain, separated by commas: http(s):// to read, ws(s):// to be
                    told of new blocks; in capitals, with _ for -, as RPC_ZKSYNC_ERA
 HYPERLIQUID_API    where to ask what accounts of the exchange hold
+HYPERLIQUID_STREAM_KEY  what opens the feed of a vendor of its fills
 AWS_*              read by boto3 for s3:// addresses
 """
 
@@ -20,7 +21,7 @@ from indexer.store.server import default_data_dir
 
 _NAMES = (
     *("DATABASE_URL", "INDEXER_DATA_DIR", "INDEXER_PG_BIN", "INDEXER_DEPLOYMENTS"),
-    "HYPERLIQUID_API",
+    *("HYPERLIQUID_API", "HYPERLIQUID_STREAM_KEY"),
 )
 _HYPERLIQUID_API = "https://api.hyperliquid.xyz"
 
@@ -35,6 +36,7 @@ class Settings:
     deployments: Path | None
     rpc: Mapping[str, tuple[str, ...]]
     hyperliquid_api: str
+    hyperliquid_stream_key: str | None
 
     def __repr__(self) -> str:
         return f"Settings(embedded={self.database_url is None})"
@@ -76,6 +78,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
             if name.startswith("RPC_")
         },
         hyperliquid_api=environment.get("HYPERLIQUID_API", _HYPERLIQUID_API),
+        hyperliquid_stream_key=environment.get("HYPERLIQUID_STREAM_KEY"),
     )
 
 

@@ -190,6 +190,14 @@ def contradiction(raw: RawEvent, stored_at: str) -> Conflict:
     )
 
 
+def correction(raw: RawEvent, stored_at: str) -> Conflict:
+    """The message for an event that a sample told with other content than its block has."""
+    return Conflict(
+        f"{raw.source}:{raw.line}: block {raw.block_number}: {raw.event_key} says other than the"
+        f" sample {stored_at}; what the block says stands"
+    )
+
+
 def _is_sampled(line: BlockLine) -> bool:
     return line.line <= SAMPLE_LINES
 

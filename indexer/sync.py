@@ -15,7 +15,7 @@ from indexer.errors import ConfigError, Fenced, IndexerError, SourceFault
 from indexer.model import Facts, Liquidation, Stretch, Undecoded
 from indexer.plan import Heights
 from indexer.sources import hyperliquid as source
-from indexer.step import NeedleLied, Step, Unreadable, contradiction
+from indexer.step import NeedleLied, Step, Unreadable, contradiction, correction
 from indexer.store import ledger, values
 from indexer.store.database import Connection
 from indexer.venues import hyperliquid as venue
@@ -56,9 +56,17 @@ Told = Callable[[source.HourFile, int], None]
 class Writer:
     """Owns the step in the making and the database connection it will be written through."""
 
-    def __init__(self, connection: Connection, *, with_accounts: bool, is_simulated: bool) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        with_accounts: bool,
+        is_simulated: bool,
+        is_sample: bool = False,
+    ) -> None:
         self._connection = connection
         self._is_simulated = is_simulated
+        self.is_sample = is_sample  # what is read tells some fills, never all of a block
         self._with_accounts = with_accounts
         self.tally = Tally()
         ledger.keep_vaults(connection, VENUE, venue.PROTOCOL_VAULTS)
@@ -100,7 +108,10 @@ class Writer:
         step = self.step
         if not step.is_empty:
             with self._connection.transaction():
-                counts, faults = _write(self._connection, step, is_simulated=self._is_simulated)
+                counts, faults = _write(
+                    self._connection, step,
+                    is_simulated=self._is_simulated, is_sample=self.is_sample,
+                )  # fmt: skip
             self.tally.counts += counts
             self.tally.faults += faults
         self.tally.faults += step.faults
@@ -108,14 +119,30 @@ class Writer:
 
 
 def _write(
-    connection: Connection, step: Step, *, is_simulated: bool
+    connection: Connection, step: Step, *, is_simulated: bool, is_sample: bool
 ) -> tuple[Counter[str], list[IndexerError]]:
     faults: list[IndexerError] = list(_other_content(connection, step))
-    for found in ledger.append_raw(connection, list(step.raw.values()), is_simulated=is_simulated):
-        if not venue.is_same(found.stored, found.read):
+    if not is_sample:
+        faults += _take_back(connection, step)
+    corrected, wrong = [], set()
+    for found in ledger.append_raw(
+        connection, list(step.raw.values()), is_simulated=is_simulated, is_sample=is_sample
+    ):
+        is_same = venue.is_same(found.stored, found.read)
+        if found.is_sample and not is_sample:
+            # A sample never stands against files of blocks, nor for less than they say.
+            if not is_same or venue.says_more(found.read, found.stored):
+                corrected.append(found.event_key)
+            if not is_same:
+                faults.append(correction(step.raw[found.event_key], found.stored_at))
+                wrong.add(found.event_key)
+        elif not is_same:
             faults.append(contradiction(step.raw[found.event_key], found.stored_at))
             step.legs.pop(found.event_key, None)
             step.ledger.pop(found.event_key, None)
+    ledger.replace_raw(connection, corrected)
+    trades = {venue.trade_key(leg) for key, leg in step.legs.items() if key in wrong}
+    ledger.withdraw(connection, VENUE, CHAIN, (), sorted(trades))  # they are made anew
     liquidations, undecoded = _decode(connection, step)
     undecoded += step.undecoded.values()
     ledger.append_liquidations(connection, liquidations)
@@ -151,6 +178,29 @@ def _other_content(connection: Connection, step: Step) -> Iterator[IndexerError]
                 f"block {number}, read whole before with {stored.get(number, 0)} marked fills,"
                 f" now has {read[number]}"
             )
+
+
+def _take_back(connection: Connection, step: Step) -> Iterator[IndexerError]:
+    """Fills that samples told of blocks which were now read whole, and which are not in them; and,
+    in silence, those that named no block and now are known with theirs."""
+    covered = step.covered["liquidations"]
+    if not covered or not ledger.has_samples(connection):
+        return
+    blocks = [(part.block_from, part.block_to) for part in covered]
+    gone = ledger.unconfirmed(connection, CHAIN, blocks, step.raw)
+    for raw in gone:
+        yield IndexerError(
+            f"block {raw.block_number}, read whole, has no {raw.event_key}, told by"
+            f" {raw.source}:{raw.line}; it is taken back"
+        )
+    placed = {(venue.timed_key(leg), leg.user, leg.fill.side) for leg in step.legs.values()}
+    for raw in ledger.without_height(connection, CHAIN):
+        leg = venue.leg_again(raw)
+        if leg and (venue.timed_key(leg), leg.user, leg.fill.side) in placed:
+            gone.append(raw)
+    legs = [leg for raw in gone if (leg := venue.leg_again(raw))]
+    trades = {venue.trade_key(leg) for leg in legs}
+    ledger.withdraw(connection, VENUE, CHAIN, [raw.event_key for raw in gone], sorted(trades))
 
 
 def _decode(connection: Connection, step: Step) -> tuple[list[Liquidation], list[Undecoded]]:
@@ -204,6 +254,7 @@ def backfill(
 
 
 def _backfill_records(writer: Writer, files: list[source.HourFile], account: str | None) -> None:
+    writer.is_sample = True  # whoever asked the API asked for somebody's fills
     for file in files:
         try:
             for layout, line in source.read_records(file.file, account):
@@ -211,6 +262,7 @@ def _backfill_records(writer: Writer, files: list[source.HourFile], account: str
         except SourceFault as fault:
             writer.tally.faults.append(fault)
         writer.write()
+    writer.is_sample = False
 
 
 def _backfill_blocks(writer: Writer, files: list[source.HourFile], told: Told) -> None:

@@ -2,7 +2,8 @@
 
 Shapes: `clearinghouseState`, `perpDexs`, `allPerpMetas` and `metaAndAssetCtxs` as the exchange's
 own documentation and recorded answers have them, the last cut to what names a market and its open
-interest; `spotMeta` as documented, cut to what names a token; `userRole`, `vaultDetails` and
+interest; `userFillsByTime` as recorded, the oldest first as documented or the newest first as in
+2023; `spotMeta` as documented, cut to what names a token; `userRole`, `vaultDetails` and
 `subAccounts` as documented. Unknown kinds of question are refused with 422, as recorded.
 https://hyperliquid.gitbook.io/hyperliquid-docs/for-developers/api/info-endpoint
 """
@@ -178,6 +179,9 @@ class Exchange:
         self.sub_accounts: list[Json] = []
         self.signs_for: dict[str, str] = {}  # agents
         self.users: set[str] = set()
+        self.fills: dict[str, list[Json]] = {}  # by account, the oldest first
+        self.page_fills = 2_000
+        self.newest_first = False
         self.open_interest = {"BTC": "9942.2624", "ETH": "0.0", "xyz:TSLA": "1250.5"}
         self.asked: list[tuple[float, str, str]] = []  # when, what kind, of whom
         self._now = now
@@ -226,6 +230,8 @@ class Exchange:
                 said = self._contexts(question["dex"])
             case "clearinghouseState":
                 said = self.held.get((user, question["dex"]), state())
+            case "userFillsByTime":
+                said = self._fills_of(user, question)
             case "userRole":
                 said = self._role(user)
             case "vaultDetails":
@@ -235,6 +241,16 @@ class Exchange:
             case _:
                 return Http(b"Failed to deserialize the JSON body into the target type", 422)
         return Http(json.dumps(said).encode())
+
+    def _fills_of(self, user: str, question: Json) -> Json:
+        """A page: the oldest fills of a time, or the newest, which then come first. Knows the
+        10,000 newest of an account."""
+        low, high = question["startTime"], question["endTime"]
+        known = self.fills.get(user, [])[-10_000:]
+        found = [fill for fill in known if low <= fill["time"] <= high]
+        if self.newest_first:
+            return found[-self.page_fills :][::-1]
+        return found[: self.page_fills]
 
     def _contexts(self, dex: str) -> Json:
         held = [name for name in self.open_interest if name.rpartition(":")[0] == dex]

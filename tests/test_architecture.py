@@ -13,6 +13,7 @@ PURE = {
     *("labels", "abi_calls", "oracles", "inquiry", "tokens", "families", "chain_step", "pricing"),
     *("methodology", "positions", "roles"),
     *("label_files", "label_truth", "never_labelled", "interest"),
+    "candidates",
     *("account_model", "account_kinds", "owner_answers", "owners"),
     *("catalogue", "golden", "published"),
 }
@@ -61,6 +62,7 @@ MAY_IMPORT = {
         "positions",
         "roles",
         "interest",
+        "candidates",
     },
     "resources": set(),
     "store": {
@@ -86,11 +88,23 @@ MAY_IMPORT = {
     "chain": (PURE | {"sources", "store"}) - {"labels"},
     "watch": {"errors", "evm_model", "decode", "inquiry", "positions", "sources", "store"},
     "census": {"errors", "roles", "sources", "store"},
+    "candidates": {"hyperliquid_format"},
+    "samples": {
+        "errors",
+        "model",
+        "hyperliquid_format",
+        "plan",
+        "candidates",
+        "sources",
+        "store",
+        "sync",
+        "venues",
+    },
     "studies": {"errors", "model", "venues"},
     "report": {"errors", "model", "methodology", "store"},
     "cli": PURE
     | {"resources", "settings", "sources", "store", "sync", "report", "chain"}
-    | {"watch", "census"},
+    | {"watch", "census", "samples"},
     "__main__": {"cli"},
 }
 

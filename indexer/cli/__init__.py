@@ -22,9 +22,11 @@ from indexer.cli import (
     chains,
     debt,
     episodes,
+    fills,
     interest,
     label_sets,
     roles,
+    streams,
     totals,
     values,
     venues,
@@ -196,6 +198,7 @@ def _progress() -> Iterator[sync.Progress]:
 @VENUES
 @click.option("--from", "location", metavar="DIR", help="hyperliquid: where its node writes.")
 @ACCOUNTS
+@streams.chosen
 @click.option(
     "--check-every", type=Duration(), default="10m", show_default=True,
     help="Chains: how often blocks that became final are read a second time.",
@@ -205,6 +208,11 @@ def follow(
     venues: tuple[str, ...],
     location: str | None,
     accounts: bool,
+    stream: str | None,
+    vendor: str | None,
+    key_file: Path | None,
+    file: Path | None,
+    by_candidates: bool,
     check_every: timedelta,
     per_second: float | None,
     per_day: int | None,
@@ -214,19 +222,34 @@ def follow(
     A VENUE is hyperliquid, a protocol on a chain as aave_v3.ethereum, or a chain, which means all
     its venues. A chain is followed from its finalized height on, or from where it was left.
 
+    Without a node, hyperliquid is followed as far as a --vendor of fills sends them: a sample,
+    which covers no blocks. Its key comes from HYPERLIQUID_STREAM_KEY or a file.
+
     Example: indexer follow hyperliquid --from ~/hl/data
+
+    Example: indexer follow hyperliquid --vendor goldrush --key-file goldrush.key
+
+    Example: indexer follow hyperliquid --vendor exchange --watch-list whales.txt
 
     Example: indexer follow ethereum base arbitrum
     """
     over = _until_signal()
+    listened = streams.Choice(stream, vendor, key_file, file, by_candidates)
     if not _is_hyperliquid(venues):
         if location is not None:
             raise usage("--from is for hyperliquid; chains are read from RPC_<CHAIN>")
+        if listened.is_any:
+            raise usage("--stream, --vendor, --watch-list and the like are for hyperliquid")
         budget = chains.Budget(per_second, per_day)
         chains.follow(chains.choose(venues), budget, check_every.total_seconds(), over)
         return
+    if listened.is_any:
+        if location is not None:
+            raise usage("--from reads what a node writes, --vendor what others send: give one")
+        streams.follow(listened, over)
+        return
     if location is None:
-        raise usage("say where the node writes: --from DIR")
+        raise usage("say where the node writes: --from DIR; or who sends fills: --vendor NAME")
     with connected() as connection:
         say(f"following {location}; stop with Ctrl-C")
         tally = sync.follow(connection, location, with_accounts=accounts, is_over=over, say=say)
@@ -287,6 +310,7 @@ main.add_command(totals.total)
 main.add_command(totals.list_definitions)
 main.add_command(totals.reconcile)
 main.add_command(watch.watch)
+main.add_command(fills.fills)
 main.add_command(roles.roles)
 main.add_command(accounts.accounts)
 main.add_command(interest.interest)
@@ -393,7 +417,8 @@ def show_status() -> None:
     with connected() as connection:
         rows, missing = status.status(connection), status.holes(connection)
         followed = status.chains(connection)
-    if not rows and not followed:
+        sampled = status.samples(connection)
+    if not rows and not followed and not sampled:
         out.print("nothing is indexed yet: indexer backfill hyperliquid --from DIR")
         return
     table = Table(
@@ -406,8 +431,10 @@ def show_status() -> None:
             f"{row.last_at:%Y-%m-%d %H:%M:%S}", f"{row.missing:,}", f"{row.undecoded:,}",
             str(timedelta(seconds=row.lag_s)), row.verification,
         )  # fmt: skip
-    out.print(table)
+    if table.rows:
+        out.print(table)
     _show_chains(followed)
+    _show_samples(sampled)
     for hole in missing[:HOLES_SHOWN]:
         out.print(escape(str(hole)), soft_wrap=True)
     if len(missing) > HOLES_SHOWN:
@@ -425,6 +452,21 @@ def _show_chains(followed: Iterable[status.ChainStatus]) -> None:
             f"{timedelta(seconds=row.age_s)} ago", f"{row.reorgs:,}", f"{row.waiting:,}",
             f"{row.quarantined:,}", "" if row.checked_to is None else f"{row.checked_to:,}",
             f"{row.missed:,}", escape(row.stopped or ""),
+        )  # fmt: skip
+    if table.rows:
+        out.print()
+        out.print(table)
+
+
+def _show_samples(sampled: Iterable[status.SampleStatus]) -> None:
+    table = Table(
+        "venue", "source", "accounts", "from", "to (UTC)", "pieces", "lacking", "read as", box=None
+    )
+    for row in sampled:
+        table.add_row(
+            row.venue, escape(row.source), f"{row.accounts:,}" if row.accounts else "all",
+            f"{row.first_at:%Y-%m-%d %H:%M:%S}", f"{row.last_at:%Y-%m-%d %H:%M:%S}",
+            f"{row.pieces:,}", f"{row.lacking:,}", "sample",
         )  # fmt: skip
     if table.rows:
         out.print()

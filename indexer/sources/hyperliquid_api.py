@@ -34,7 +34,13 @@ from indexer.sources.rpc import (
 # A minute and an address: /for-developers/api/rate-limits
 WEIGHT_A_MINUTE = 1_200
 MINUTE_SECONDS = 60.0
-WEIGHTS = {"clearinghouseState": 2, "userRole": 60}
+FILLS_A_WEIGHT = 20  # fills of an answer that weigh 1 more, each 20 or part of them
+PAGE_FILLS = 2_000  # the most in an answer: /for-developers/api/info-endpoint
+WEIGHTS = {
+    "clearinghouseState": 2,
+    "userRole": 60,
+    "userFillsByTime": 20 + PAGE_FILLS // FILLS_A_WEIGHT,  # until the answer is there
+}
 HEAVY = 20  # all others that are asked here
 ATTEMPTS = 4
 FIRST_WAIT_SECONDS = 0.5  # doubles
@@ -63,6 +69,16 @@ class Weights:
             self._clock.sleep(self._spent[0][0] + MINUTE_SECONDS - self._clock.now())
         self._spent.append((self._clock.now(), weight))
 
+    def has_room(self, weight: int) -> bool:
+        """Whether it may be spent at once."""
+        used = self._in_use()
+        return not used or used + weight <= self._most
+
+    def give_back(self, weight: int) -> None:
+        """What the last answer turned out not to weigh."""
+        at, spent = self._spent.pop()
+        self._spent.append((at, spent - weight))
+
     def _in_use(self) -> int:
         while self._spent and self._spent[0][0] + MINUTE_SECONDS <= self._clock.now():
             self._spent.popleft()
@@ -72,7 +88,7 @@ class Weights:
 class _Post(CheckedProvider):
     """The careful POST of JSON-RPC for an API that has no envelope: its own are its statuses."""
 
-    def info(self, question: dict[str, str]) -> bytes:
+    def info(self, question: dict[str, str | int]) -> bytes:
         """The body of an answer; raises a Fault."""
         return self._exchange(msgspec.json.encode(question))
 
@@ -153,7 +169,7 @@ class HyperliquidApi:
     def _utc(self) -> datetime:
         return datetime.fromtimestamp(self._clock.utc(), UTC)
 
-    def _asked(self, kind: str, read: Callable[[bytes], T], **question: str) -> T:
+    def _asked(self, kind: str, read: Callable[[bytes], T], **question: str | int) -> T:
         policy = Retrying(
             retry=retry_if_exception_type((Unreachable, RateLimited, Untrue)),
             stop=stop_after_attempt(ATTEMPTS),
@@ -172,7 +188,7 @@ class HyperliquidApi:
             error = SourceFault(self._post.name, f"{kind}: {fault}")
         raise error
 
-    def _once(self, kind: str, read: Callable[[bytes], T], question: dict[str, str]) -> T:
+    def _once(self, kind: str, read: Callable[[bytes], T], question: dict[str, str | int]) -> T:
         self._weights.spend(WEIGHTS.get(kind, HEAVY))
         body = self._post.info({"type": kind, **question})
         try:

@@ -1,8 +1,8 @@
 """Writes facts and coverage. Everything here runs inside the caller's transaction."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import NamedTuple, get_args, get_type_hints
 
 import msgspec
 import psycopg
@@ -25,12 +25,14 @@ from indexer.store.database import Connection
 
 
 class Contradiction(NamedTuple):
-    """A raw event that is stored with one body and was read with another."""
+    """A raw event that is stored with one body and was read with another. `is_sample` says that
+    the stored one is of a sample."""
 
     event_key: str
     stored: str
     read: str
     stored_at: str
+    is_sample: bool
 
 
 def covered(connection: Connection, venue: str, facts: Facts) -> list[tuple[int, int]]:
@@ -101,12 +103,17 @@ def cover(
 
 
 def append_raw(
-    connection: Connection, events: Sequence[RawEvent], *, is_simulated: bool
+    connection: Connection,
+    events: Sequence[RawEvent],
+    *,
+    is_simulated: bool,
+    is_sample: bool = False,
 ) -> list[Contradiction]:
     """Store raw events that are new; give back those that are stored with another body."""
     if not events:
         return []
-    sources = _source_ids(connection, sorted({event.source for event in events}), is_simulated)
+    uris = sorted({event.source for event in events})
+    sources = _source_ids(connection, uris, is_simulated, is_sample)
     rows = (
         (e.chain, e.event_key, e.block_number, e.block_at, e.body, sources[e.source], e.line)
         for e in events
@@ -123,7 +130,8 @@ def append_raw(
         return []
     differing = connection.execute(
         """
-        SELECT staged.event_key, stored.body, staged.body, source.uri || ':' || stored.line
+        SELECT staged.event_key, stored.body, staged.body, source.uri || ':' || stored.line,
+               source.is_sample
         FROM staged_raw_event staged
         JOIN ledger.raw_event stored USING (chain, event_key)
         JOIN ledger.source ON source.source_id = stored.source_id
@@ -131,18 +139,37 @@ def append_raw(
         ORDER BY 1
         """
     )
-    return [Contradiction(*map(str, row)) for row in differing]
+    return [Contradiction(*row) for row in differing]  # type: ignore[arg-type]
 
 
-def _source_ids(connection: Connection, uris: list[str], is_simulated: bool) -> dict[str, int]:
+def replace_raw(connection: Connection, keys: Sequence[str]) -> None:
+    """Put what was just read, and staged, in the place of what is stored under these keys."""
+    if not keys:
+        return
     connection.execute(
         """
-        INSERT INTO ledger.source (uri, is_simulated)
-        SELECT uri, %(is_simulated)s FROM unnest(%(uris)s::text[]) AS uri
+        UPDATE ledger.raw_event stored
+        SET body = staged.body, source_id = staged.source_id, line = staged.line,
+            block_number = staged.block_number, block_at = staged.block_at
+        FROM staged_raw_event staged
+        WHERE (stored.chain, stored.event_key) = (staged.chain, staged.event_key)
+          AND staged.event_key = ANY(%s)
+        """,
+        (list(keys),),
+    )
+
+
+def _source_ids(
+    connection: Connection, uris: list[str], is_simulated: bool, is_sample: bool
+) -> dict[str, int]:
+    connection.execute(
+        """
+        INSERT INTO ledger.source (uri, is_simulated, is_sample)
+        SELECT uri, %(is_simulated)s, %(is_sample)s FROM unnest(%(uris)s::text[]) AS uri
         WHERE NOT EXISTS (SELECT FROM ledger.source known WHERE known.uri = uri.uri)
         ON CONFLICT DO NOTHING
         """,
-        {"uris": uris, "is_simulated": is_simulated},
+        {"uris": uris, "is_simulated": is_simulated, "is_sample": is_sample},
     )
     rows = connection.execute(
         "SELECT uri, source_id FROM ledger.source WHERE uri = ANY(%s)", (uris,)
@@ -202,24 +229,138 @@ def stored_under(connection: Connection, chain: str, prefixes: Sequence[str]) ->
     return [RawEvent(*row) for row in rows]  # type: ignore[arg-type]
 
 
+def unconfirmed(
+    connection: Connection, chain: str, blocks: Sequence[tuple[int, int]], read: Iterable[str]
+) -> list[RawEvent]:
+    """Fills that samples told of some blocks, all but those under the keys that were read there."""
+    if not blocks:
+        return []
+    rows = connection.execute(
+        """
+        SELECT chain, event_key, block_number, block_at, body, uri, line
+        FROM unnest(%s::int8range[]) AS range
+        JOIN ledger.raw_event ON chain = %s
+            -- not <@, which no index on heights serves
+            AND block_number >= lower(range) AND block_number < upper(range)
+        JOIN ledger.source USING (source_id)
+        WHERE is_sample AND event_key NOT LIKE 'ledger/%%' AND event_key <> ALL(%s)
+        ORDER BY event_key
+        """,
+        ([Range(low, high) for low, high in blocks], chain, list(read)),
+    )
+    return [RawEvent(*row) for row in rows]  # type: ignore[arg-type]
+
+
+def without_height(connection: Connection, chain: str) -> list[RawEvent]:
+    """Fills that samples told and of which nothing names the block."""
+    rows = connection.execute(
+        """
+        SELECT chain, event_key, block_number, block_at, body, uri, line
+        FROM ledger.raw_event JOIN ledger.source USING (source_id)
+        WHERE chain = %s AND block_number IS NULL AND is_sample
+          AND event_key NOT LIKE 'ledger/%%'
+        ORDER BY event_key
+        """,
+        (chain,),
+    )
+    return [RawEvent(*row) for row in rows]  # type: ignore[arg-type]
+
+
+def stored_body(connection: Connection, chain: str, event_key: str) -> str | None:
+    """The bytes of a stored raw event."""
+    row = connection.execute(
+        "SELECT body FROM ledger.raw_event WHERE (chain, event_key) = (%s, %s)", (chain, event_key)
+    ).fetchone()
+    return str(row[0]) if row else None
+
+
+def was_read_at(connection: Connection, venue: str, at: datetime) -> bool:
+    """Whether blocks before and after a time, or of it, were read whole with all between."""
+    row = connection.execute(
+        """
+        SELECT EXISTS (
+            SELECT FROM ledger.coverage
+            WHERE venue = %s AND facts = 'liquidations' AND times && tstzrange(%s, %s)
+        )
+        """,
+        (venue, at, at + timedelta(milliseconds=1)),
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def stored_at(connection: Connection, chain: str, at: datetime) -> list[RawEvent]:
+    """The stored raw fills of a millisecond, by whichever source."""
+    rows = connection.execute(
+        """
+        SELECT chain, event_key, block_number, block_at, body, uri, line
+        FROM ledger.raw_event JOIN ledger.source USING (source_id)
+        WHERE chain = %s AND block_at >= %s AND block_at < %s AND event_key NOT LIKE 'ledger/%%'
+        """,
+        (chain, at, at + timedelta(milliseconds=1)),
+    )
+    return [RawEvent(*row) for row in rows]  # type: ignore[arg-type]
+
+
+def has_samples(connection: Connection) -> bool:
+    """Whether any event came from a sample."""
+    row = connection.execute("SELECT EXISTS (SELECT FROM ledger.source WHERE is_sample)").fetchone()
+    return bool(row and row[0])
+
+
+def withdraw(
+    connection: Connection, venue: str, chain: str, events: Sequence[str], trades: Sequence[str]
+) -> None:
+    """Take events back, and what was made of their trades."""
+    connection.execute(
+        "DELETE FROM ledger.raw_event WHERE chain = %s AND event_key = ANY(%s)",
+        (chain, list(events)),
+    )
+    keys = [*events, *trades]
+    for table in ("liquidation", "undecoded"):
+        connection.execute(
+            sql.SQL("DELETE FROM {} WHERE venue = %s AND event_key = ANY(%s)").format(
+                sql.Identifier("ledger", table)
+            ),
+            (venue, keys),
+        )
+
+
+# What a row without it may get from a later one: no key, and unknown from some legs or sources.
+_FILLED_IN = tuple(
+    column
+    for column, kind in get_type_hints(Liquidation).items()
+    if type(None) in get_args(kind) and column != "block_number"
+)
+
+
 def append_liquidations(connection: Connection, rows: Sequence[Liquidation]) -> None:
-    """Store liquidations; a row stands until one from more legs or by a newer decoder comes."""
+    """Store liquidations; a row stands until one from more legs or by a newer decoder comes. One
+    by the same decoder never takes away what was known; it says what was not."""
     if not rows:
         return
     columns = Liquidation.__struct_fields__
     _stage(connection, "liquidation", columns, map(msgspec.structs.astuple, rows))
-    replaced = sql.SQL(", ").join(
-        sql.SQL("{0} = excluded.{0}").format(sql.Identifier(column)) for column in columns
-    )
     connection.execute(
         sql.SQL(
             """
             INSERT INTO ledger.liquidation AS stored SELECT * FROM staged_liquidation
-            ON CONFLICT (account, venue, event_key) DO UPDATE SET {replaced}
-            WHERE (excluded.legs_seen = 'both') > (stored.legs_seen = 'both')
-               OR excluded.decoder_version > stored.decoder_version
+            ON CONFLICT (account, venue, event_key) DO UPDATE SET {values}
+            WHERE excluded.decoder_version > stored.decoder_version
+               OR excluded.decoder_version = stored.decoder_version
+              AND ((excluded.legs_seen = 'both') > (stored.legs_seen = 'both')
+                OR stored.legs_seen IN ('both', excluded.legs_seen)
+               AND (({says_more}) OR {finer} > stored.block_at))
             """
-        ).format(replaced=replaced)
+        ).format(
+            values=sql.SQL(", ").join(map(_value, columns)),
+            says_more=sql.SQL(" OR ").join(
+                sql.SQL("stored.{0} IS NULL AND excluded.{0} IS NOT NULL").format(
+                    sql.Identifier(column)
+                )
+                for column in _FILLED_IN
+            ),
+            finer=sql.SQL(_FINER),
+        )
     )
     connection.execute(
         """
@@ -227,6 +368,29 @@ def append_liquidations(connection: Connection, rows: Sequence[Liquidation]) -> 
         WHERE l.venue = u.venue AND l.event_key = u.event_key
         """
     )
+
+
+# Fills tell the time of their block to the millisecond, cut; lines of blocks to the microsecond.
+_FINER = """CASE WHEN date_trunc('milliseconds', excluded.block_at)
+                     = date_trunc('milliseconds', stored.block_at)
+                 THEN greatest(excluded.block_at, stored.block_at) ELSE stored.block_at END"""
+
+
+def _value(column: str) -> sql.Composed:
+    """What a column of a stored row becomes; a newer decoder may take back what an older said."""
+    if column == "block_at":
+        return sql.SQL(
+            "block_at = CASE WHEN excluded.decoder_version > stored.decoder_version"
+            f" THEN excluded.block_at ELSE {_FINER} END"
+        ).format()
+    may_fill = column in _FILLED_IN
+    more = "coalesce(excluded.{0}, stored.{0})" if may_fill else "excluded.{0}"
+    same = "coalesce(stored.{0}, excluded.{0})" if may_fill else "stored.{0}"
+    return sql.SQL(
+        f"{{0}} = CASE WHEN excluded.decoder_version > stored.decoder_version THEN excluded.{{0}}"
+        f" WHEN (excluded.legs_seen = 'both') > (stored.legs_seen = 'both') THEN {more}"
+        f" ELSE {same} END"
+    ).format(sql.Identifier(column))
 
 
 def append_ledger(connection: Connection, rows: Sequence[LedgerLiquidation]) -> None:
@@ -341,3 +505,80 @@ def keep_vaults(connection: Connection, venue: str, vaults: Sequence[ProtocolVau
                 """,
                 (venue, *msgspec.structs.astuple(vault)),
             )
+
+
+def sampled(
+    connection: Connection,
+    venue: str,
+    source: str,
+    account: str | None,
+    since: datetime,
+    until: datetime,
+    *,
+    lacks: str | None = None,
+) -> None:
+    """Note that a sample was taken of a time, joined with what touches it and lacks the same."""
+    times = Range(since, max(since, until), "[]")
+    joined = connection.execute(
+        """
+        DELETE FROM ledger.sample
+        WHERE (venue, source) = (%s, %s) AND account IS NOT DISTINCT FROM %s
+          AND lacks IS NOT DISTINCT FROM %s AND times && %s
+        RETURNING lower(times), upper(times)
+        """,
+        (venue, source, account, lacks, times),
+    ).fetchall()
+    for low, high in joined:
+        since, until = min(since, low), max(until, high)  # type: ignore[call-overload]
+    connection.execute(
+        "INSERT INTO ledger.sample (venue, source, account, times, lacks)"
+        " VALUES (%s, %s, %s, %s, %s)",
+        (venue, source, account, Range(since, max(since, until), "[]"), lacks),
+    )
+
+
+def sampled_until(
+    connection: Connection, venue: str, source: str, accounts: Sequence[str]
+) -> dict[str, datetime]:
+    """Up to when samples of accounts were taken from a source."""
+    rows = connection.execute(
+        """
+        SELECT account, max(upper(times)) FROM ledger.sample
+        WHERE (venue, source) = (%s, %s) AND account = ANY(%s) GROUP BY account
+        """,
+        (venue, source, list(accounts)),
+    )
+    return {str(account): at for account, at in rows}  # type: ignore[misc]
+
+
+def unread(connection: Connection, venue: str) -> list[tuple[datetime, datetime]]:
+    """Times between two runs of blocks that were read whole for their liquidations, and between
+    two times that a sample of all accounts was taken from one source."""
+    rows = connection.execute(
+        """
+        SELECT after_at, before_at FROM liq.missing
+        WHERE venue = %(venue)s AND facts = 'liquidations'
+        UNION
+        SELECT upper(times), next_at
+        FROM (
+            SELECT times, lead(lower(times)) OVER (PARTITION BY source ORDER BY times) AS next_at
+            FROM ledger.sample WHERE venue = %(venue)s AND account IS NULL
+        ) heard
+        WHERE next_at > upper(times)
+        ORDER BY 1, 2
+        """,
+        {"venue": venue},
+    )
+    return list(rows)  # type: ignore[arg-type]
+
+
+def liquidated_between(
+    connection: Connection, venue: str, low: datetime, high: datetime
+) -> list[str]:
+    """Whoever was liquidated between two times."""
+    rows = connection.execute(
+        "SELECT DISTINCT account FROM ledger.liquidation"
+        " WHERE venue = %s AND block_at BETWEEN %s AND %s ORDER BY 1",
+        (venue, low, high),
+    )
+    return [str(account) for (account,) in rows]

@@ -125,3 +125,27 @@ def chains(connection: Connection) -> list[ChainStatus]:
             ORDER BY chain
             """
         ).fetchall()
+
+
+class SampleStatus(NamedTuple):
+    """What one source told of some accounts, or of all while we listened: no coverage."""
+
+    venue: str
+    source: str
+    accounts: int
+    first_at: datetime
+    last_at: datetime
+    pieces: int
+    lacking: int
+
+
+def samples(connection: Connection) -> list[SampleStatus]:
+    """One line for each source of samples; a stream is of no account in particular."""
+    with connection.cursor(row_factory=class_row(SampleStatus)) as cursor:
+        return cursor.execute(
+            """
+            SELECT venue, source, count(DISTINCT account) AS accounts, min(first_at) AS first_at,
+                   max(last_at) AS last_at, count(*) AS pieces, count(lacks) AS lacking
+            FROM liq.samples GROUP BY venue, source ORDER BY venue, source
+            """
+        ).fetchall()

@@ -264,6 +264,11 @@ def _height(number: int | None, fill: Fill) -> str:
     return f"t{fill.time}" if number is None else str(number)
 
 
+def timed_key(leg: Leg) -> str:
+    """The key that a trade has where no height is known."""
+    return _trade_key(None, leg.fill)
+
+
 def decode(legs: Sequence[Leg]) -> Liquidation | Undecoded:
     """Make the one row of a trade from all its legs that are known, in any order."""
     with localcontext(EXACT):
@@ -413,7 +418,8 @@ def _row(
         event_key=trade_key(first),
         account=account,
         block_number=raw.block_number,
-        block_at=raw.block_at,
+        # a fill tells its time to the millisecond, a line of its block to the microsecond
+        block_at=max(leg.raw.block_at for leg in (own, other) if leg is not None),
         tx_hash=fill.hash.lower() if fill.hash else None,
         method=method,
         market=fill.coin,
@@ -511,3 +517,14 @@ def _agree(a: Any, b: Any) -> bool:
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(_agree, a, b))
     return bool(a == b)
+
+
+def says_more(one: str, two: str) -> bool:
+    """Whether a publication of a fill has a field that we read and another of it lacks."""
+    a, b = _parse_pair(one.encode()), _parse_pair(two.encode())
+    if isinstance(a, str) or isinstance(b, str):
+        return isinstance(b, str)
+    return any(
+        getattr(a[1], name) is not None and getattr(b[1], name) is None
+        for name in Fill.__struct_fields__
+    )
