@@ -280,6 +280,29 @@ def test_labels_follow_what_is_known_of_a_liquidator(connection: Connection) -> 
     assert contract == [liquidator]
 
 
+def test_a_vault_that_stands_for_its_positions_is_no_whale(connection: Connection) -> None:
+    """Fluid's events name no account: the vault is proved by its factory, maybe after its rows."""
+    lend(connection, four(random.Random(1), B))
+    connection.execute("UPDATE ledger.lending_liquidation SET account = %s", (A,))
+    labeler.apply(connection, [WHALES])
+    before = rows(connection, "SELECT account FROM liq.labels")
+    proved = "INSERT INTO ledger.fact VALUES ('ethereum', 'emitter', %s, %s, 1, NULL)"
+    connection.execute(proved, (A, "fluid/vault"))
+    connection.execute(proved, (B, None))  # asked, and nobody's
+
+    labeler.apply(connection, [WHALES])
+
+    assert before == [(A,)]
+    assert rows(connection, "SELECT account FROM liq.labels") == []
+    assert because(connection, "aave_v3.ethereum", A) == "a contract of fluid"
+    assert (
+        because(connection, "aave_v3.base", A) is because(connection, "fluid.ethereum", B) is None
+    )
+    connection.execute("DELETE FROM ledger.fact")
+    labeler.apply(connection, [WHALES])
+    assert rows(connection, "SELECT account FROM liq.labels") == [(A,)]
+
+
 def test_a_rule_that_calls_a_router_a_whale_fails_and_nothing_is_written(
     connection: Connection,
 ) -> None:

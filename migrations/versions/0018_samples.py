@@ -7,8 +7,8 @@ from alembic import op
 
 from indexer.store.comments import comment_on
 
-revision = "0019"
-down_revision = "0018"
+revision = "0018"
+down_revision = "0017"
 
 TABLES = """
 ALTER TABLE ledger.source ADD COLUMN is_sample boolean NOT NULL DEFAULT false;
