@@ -139,8 +139,8 @@ def test_a_tiny_run_over_totals_compares_its_answers_and_writes_every_table(tmp_
     turns = (totals.RECONCILIATION, totals.FROM_ROWS, totals.FROM_SUMS)
     asked = [target.label for target in totals.TARGETS]
     assert set(rows) >= {*asked, totals.ROLL_UP, *(turn.label for turn in turns)}
-    assert [rows.count(turn.label) for turn in totals.OF_A_DAY] == [2, 2, 2]
-    assert "36 answers were compared with those of the formula in whole numbers, all equal" in text
+    assert [rows.count(turn.label) for turn in (*totals.OF_A_DAY, totals.STORED)] == [2, 2, 2, 2]
+    assert "44 answers were compared with those of the formula in whole numbers, all equal" in text
     assert "lending_liquidation_venue_time, liquidation_venue_time, valuation_pkey" in text
     assert "fsync, synchronous_commit, full_page_writes on" in text
 
