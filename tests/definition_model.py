@@ -135,7 +135,9 @@ def lines(
 
 def _perp_legs(rows: Iterable[Row], tables: Tables, d: Definition) -> Iterator[Line]:
     traded = [one for one in d.prices if one.startswith(("file:", "hyperliquid_fills"))]
-    sources = {"par": ["par"], "market": traded, "market_or_par": [*traded, "par"]}[d.stablecoins]
+    sources = {"par": ["par"], "market": ["event", *traded], "market_or_par": [*traded, "par"]}[
+        d.stablecoins
+    ]  # what an event has in dollars needs no price of a token
     worth = _by_row(tables.valuation)
     for row in rows:
         value = _first(worth[_key(row)], sources, f"{d.perp_value}_usd")

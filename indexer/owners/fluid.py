@@ -1,5 +1,5 @@
-"""Fluid: a position is an NFT of the vault factory. No venue file reads Fluid yet: its event names
-no position, so the numbers have to come from elsewhere."""
+"""Fluid: a position is an NFT of the vault factory. The event of a liquidation names none, so that
+the numbers have to come from elsewhere."""
 
 from collections.abc import Sequence
 
