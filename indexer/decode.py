@@ -252,8 +252,8 @@ class _Events:
             self.topics[layout.topic0].add(layout.topics)
             if isinstance(use, EventMap | PerpMap):
                 self.liquidations.add(shape)
-            if isinstance(use, PerpMap | SiblingMap) and use.when:
-                self.wanted[shape] = wanted_by(layout, use.when)
+            if isinstance(use, PerpMap | SiblingMap) and (use.when or use.only):
+                self.wanted[shape] = wanted_by(layout, use.when, use.only)
 
     def wants(self, log: Log) -> bool:
         """Whether a log with a first topic of ours is none of the others that have it."""
@@ -261,9 +261,13 @@ class _Events:
         return wanted is None or wanted(log)
 
 
-def wanted_by(layout: Layout, when: Mapping[str, tuple[Value, ...]]) -> Wanted:
-    """Whether a log has the values that `when` chooses. Compares topics first: to read the data of
-    what is not ours would be most of the work. What cannot be read is ours, and will say why."""
+def wanted_by(
+    layout: Layout,
+    when: Mapping[str, tuple[Value, ...]],
+    only: Callable[[dict[str, Value]], bool] | None = None,
+) -> Wanted:
+    """Whether a log is one that `when` and `only` choose. Compares topics first: to read the data
+    of what is not ours would be most of the work. What cannot be read is ours, and will say why."""
     places = [(layout.index(name), values) for name, values in when.items()]
     of_topics = len(layout.indexed)
     in_topics = [
@@ -276,8 +280,12 @@ def wanted_by(layout: Layout, when: Mapping[str, tuple[Value, ...]]) -> Wanted:
     def wanted(log: Log) -> bool:
         if any(log.topics[place] not in topics for place, topics in in_topics):
             return False
-        read = layout.read(log) if in_data else ""
-        return isinstance(read, str) or all(read[place] in values for place, values in in_data)
+        read = layout.read(log) if in_data or only is not None else ""
+        if isinstance(read, str):
+            return True
+        if any(read[place] not in values for place, values in in_data):
+            return False
+        return only is None or only(dict(zip(layout.names, read, strict=True)))
 
     return wanted
 
@@ -479,7 +487,7 @@ class Decoder:
         self._places: dict[tuple[str, str], _Place] = {}
         self._deployed: dict[FactKey, str | None] = {}  # what each of them is
         self._roles: dict[str, _Events] = {}  # by "protocol/role"
-        self._bystanders: dict[str, dict[tuple[str, int], Layout]] = {}
+        self._bystanders: dict[str, dict[Shape, tuple[Layout, Wanted | None]]] = {}
         self._prices: dict[str, dict[tuple[str, int], _PriceReader]] = {}
         self._liquidations: set[str] = set()
         self._looks_like: dict[Shape, dict[str, Wanted | None]] = {}
@@ -504,8 +512,10 @@ class Decoder:
                 self._liquidations.add(shape[0])
                 self._looks_like.setdefault(shape, {})[spec.name] = events.wanted.get(shape)
         if spec.bystander is not None:
+            wanted = _Events(spec.bystander, spec).wanted
             self._bystanders[spec.name] = {
-                (layout.topic0, layout.topics): layout for layout, _ in layouts(spec.bystander)
+                (shape := (layout.topic0, layout.topics)): (layout, wanted.get(shape))
+                for layout, _ in layouts(spec.bystander)
             }
         self._prices[spec.name] = {
             (layout.topic0, layout.topics): _price_reader(layout, price)
@@ -575,11 +585,14 @@ class Decoder:
         """What tells one set of events that are kept from another."""
         spec = self.spec_of(venue)
         chosen = sorted(
-            f"{event}.{argument}={values}"
+            word
             for contract in spec.contracts.values()
             for event, use in contract.events.items()
             if isinstance(use, PerpMap | SiblingMap)
-            for argument, values in use.when.items()
+            for word in (
+                *(f"{event}.{argument}={values}" for argument, values in use.when.items()),
+                *((f"{event} {use.only.__name__}",) if use.only else ()),
+            )
         )
         return hashlib.sha256(" ".join([*self.topics(venue), *chosen]).encode()).hexdigest()[:16]
 
@@ -664,9 +677,12 @@ class Decoder:
             return []
         seen: list[Sibling] = []
         for log in logs:
-            layout = wanted.get((log.topics[0] if log.topics else "", len(log.topics)))
-            values = None if layout is None else layout.read(log)
-            if layout is not None and isinstance(values, list):
+            shape = log.topics[0] if log.topics else "", len(log.topics)
+            layout, is_chosen = wanted.get(shape, (None, None))
+            if layout is None or (is_chosen is not None and not is_chosen(log)):
+                continue
+            values = layout.read(log)
+            if isinstance(values, list):
                 args = dict(zip(layout.names, values, strict=True))
                 seen.append(Sibling(log, None, layout.name, args))
         return seen

@@ -234,8 +234,8 @@ class PerpMap(msgspec.Struct, frozen=True, kw_only=True):
 
     `market` is how the venue names it, with a colon and what it is the price of where a fact tells;
     `quote` is what prices and amounts are in: a token's symbol, or USD_QUOTE. Of an event that
-    means more than liquidations `when` says which values an argument has in those: all other logs
-    are none of ours."""
+    means more than liquidations `when` says which values an argument has in those, and `only`, of
+    all arguments, what no values of them can say: all other logs are none of ours."""
 
     account: Arg
     market: tuple[Arg, ...]
@@ -245,6 +245,7 @@ class PerpMap(msgspec.Struct, frozen=True, kw_only=True):
     quote: str | None = None
     margin_mode: Literal["cross", "isolated"] | None = None
     when: dict[str, tuple[Value, ...]] = {}
+    only: Callable[[dict[str, Value]], bool] | None = None
     then: "Callable[[PerpLiquidation, dict[str, Value]], PerpLiquidation] | None" = None
 
 
@@ -267,10 +268,11 @@ class FactMap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SiblingMap(msgspec.Struct, frozen=True):
-    """An event that only means something beside others of its transaction: see the join. `when` is
-    as in a `PerpMap`."""
+    """An event that only means something beside others of its transaction: see the join. `when` and
+    `only` are as in a `PerpMap`."""
 
     when: dict[str, tuple[Value, ...]] = {}
+    only: Callable[[dict[str, Value]], bool] | None = None
 
 
 EventUse = EventMap | PerpMap | FactMap | SiblingMap | PriceMap

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from eth_abi import abi
+from eth_utils import keccak
 
 from indexer.decode import AbiEvent, Argument, Decoder, Layout, layouts
 from indexer.evm_model import Decoded, EventMap, Fact, Facts, Log
@@ -29,6 +30,8 @@ def encoded(
     """The log that a contract with this ABI emits, as the ABI specification says."""
 
     def word(argument: Argument) -> str:
+        if argument.type == "string":
+            return "0x" + keccak(text=args[argument.name]).hex()
         return "0x" + abi.encode([argument.kind], [args[argument.name]]).hex()
 
     plain = [argument for argument in event.inputs if not argument.indexed]

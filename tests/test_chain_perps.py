@@ -18,6 +18,8 @@ from indexer.evm_model import (
     Position,
     ProtocolSpec,
     Quarantined,
+    Sibling,
+    SiblingMap,
     UndecodedLog,
 )
 from indexer.store import chain_coverage, proof, values
@@ -276,3 +278,50 @@ def test_an_indexed_text_is_chosen_by_its_hash() -> None:
     log = encoded(EVENT, ARGS, chain=CHAIN, address=OURS)
     assert wanted(msgspec.structs.replace(log, topics=(log.topics[0], known)))
     assert not wanted(msgspec.structs.replace(log, topics=(log.topics[0], log.topics[0])))
+
+
+def only(is_ours: bool) -> ProtocolSpec:
+    """Of an event whose arguments say together whether it is one."""
+
+    def by_all(args: dict[str, Any]) -> bool:
+        return args["debtToCover"] == 8 and args["receiveAToken"] is is_ours
+
+    liquidated = PerpMap(account="user", market=("debtAsset",), only=by_all)
+    contract = Contract("aave_v2_pool.json", {"LiquidationCall": liquidated})
+    return msgspec.structs.replace(spec({}), contracts={"pool": contract})
+
+
+def test_all_arguments_together_choose_where_no_single_value_does() -> None:
+    decoder = Decoder([only(True)])
+    logs = [
+        encoded(EVENT, ARGS | {"debtToCover": covered, "receiveAToken": True}, chain=CHAIN,
+                address=address)
+        for address in (OURS, STRANGER)
+        for covered in (8, 7)
+    ]  # fmt: skip
+    cut = msgspec.structs.replace(logs[1], data=logs[1].data[:-64])
+    found = [type(decoder.decode(log, {})) for log in (*logs, cut)]
+    assert found == [PerpLiquidation, type(None), Quarantined, type(None), UndecodedLog]
+    assert [decoder.venue_of(log, {}) for log in logs[:2]] == [f"chosen.{CHAIN}", None]
+    assert decoder.filter_hash(f"chosen.{CHAIN}") != Decoder([spec({})]).filter_hash(
+        f"chosen.{CHAIN}"
+    )
+
+
+def test_a_join_sees_only_those_logs_of_others_that_are_chosen() -> None:
+    seen: list[Any] = []
+
+    def join(events: Any, facts: Any) -> Any:
+        seen.extend(event.args["debtToCover"] for event in events if isinstance(event, Sibling))
+        return ()
+
+    chosen = SiblingMap(when={"debtToCover": (8,)})
+    beside = Contract("aave_v2_pool.json", {"LiquidationCall": chosen})
+    pool = {"debtToCover": (9,)}
+    decoder = Decoder([msgspec.structs.replace(spec(pool), bystander=beside, join=join)])
+    logs = [
+        encoded(EVENT, ARGS | {"debtToCover": covered}, chain=CHAIN, address=OURS, log_index=at)
+        for at, covered in enumerate((7, 8, 9))
+    ]
+    assert decoder.transaction(logs, {}, is_whole=True) == []
+    assert seen == [8]

@@ -522,6 +522,7 @@ def reference(real_data: Path) -> list[dict[str, Any]]:
     file = real_data.parent / "reference" / "evm-protocols.json"
     protocols: list[dict[str, Any]] = json.loads(file.read_text("utf-8"))
     wanted = {"aave", "aave-forks", "radiant", "agave", "compound", "compound-v2-forks", "venus"}
+    wanted |= {"gmx"}
     return [
         protocol
         for protocol in protocols
@@ -579,7 +580,7 @@ def test_topics_and_indexed_arguments_are_those_of_the_reference(real_data: Path
     assert {signature.partition("(")[0] for signature, _, _ in theirs - ours} <= {
         "DeficitCovered", "BalanceTransfer", "BuyCollateral", "Transfer", "LiquidationCall",
         "TroveOperation", "LogOperate", "IncurUncoveredLoss", "LiquidateCreditAccount",
-        "DefaultingLiquidation",
+        "DefaultingLiquidation", "DecreasePosition", "ClosePosition", "EventLog", "EventLog2",
     }  # fmt: skip
     assert [t for s, t, _ in theirs - ours if s.startswith("LiquidationCall")] == [
         "0x1802b80feb654f7eab59586a9157cbb066ed334e3b14710e18978cd23b3f6065"

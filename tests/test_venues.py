@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from eth_abi.tools import get_abi_strategy
-from eth_utils import event_abi_to_log_topic, is_checksum_address
+from eth_utils import event_abi_to_log_topic, is_checksum_address, keccak
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from web3 import Web3
@@ -81,13 +81,26 @@ def arguments(event: AbiEvent) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def flat(argument: Argument, value: Any) -> list[Any]:
-    """A value as we write it, a tuple as its members."""
+    """A value as we write it, a tuple as its members, of an indexed text the hash."""
     if argument.components and not argument.is_dynamic:
         values = value.values() if isinstance(value, dict) else value
         return [v for a, x in zip(argument.components, values, strict=True) for v in flat(a, x)]
+    if argument.indexed and isinstance(value, str) and argument.type == "string":
+        return ["0x" + keccak(text=value).hex()]
+    return [nested(argument, value)]
+
+
+def nested(argument: Argument, value: Any) -> Any:
+    """A value as we write it, arrays and tuples as they are."""
+    if argument.type.endswith("[]"):
+        of_one = msgspec.structs.replace(argument, type=argument.type[:-2])
+        return tuple(nested(of_one, one) for one in value)
+    if argument.components:
+        values = value.values() if isinstance(value, dict) else value
+        return tuple(nested(a, x) for a, x in zip(argument.components, values, strict=True))
     if isinstance(value, bytes):
-        return ["0x" + value.hex()]
-    return [value.lower() if argument.type == "address" else value]
+        return "0x" + value.hex()
+    return value.lower() if argument.type == "address" else value
 
 
 def expected(event: AbiEvent, args: dict[str, Any]) -> list[Any]:
@@ -209,12 +222,16 @@ def dirty(log: Log, number: int, digit: int) -> Log:
 
 def zero(argument: Argument) -> Any:
     """The smallest value of a type."""
+    if argument.type.endswith("[]"):
+        return ()
     if argument.components:
         return tuple(zero(member) for member in argument.components)
     if argument.type == "address":
         return "0x" + 40 * "0"
     if argument.type == "bool":
         return False
+    if argument.type == "string":
+        return ""
     return b"" if argument.type.startswith("bytes") else 0
 
 
@@ -264,7 +281,11 @@ def test_nothing_that_a_node_may_send_raises(
 
 
 def small(argument: Argument) -> st.SearchStrategy[Any]:
-    """Few values, so that logs have something to do with each other."""
+    """Few values, so that logs have something to do with each other; arrays are empty."""
+    if argument.type.endswith("[]"):
+        return st.just(())
+    if argument.type == "string":
+        return st.just("")
     if argument.components:
         return st.tuples(*map(small, argument.components))
     if argument.type == "address":

@@ -1,0 +1,113 @@
+"""GMX v1 and v2: what the chain is asked, what has no token on its chain, and what looks alike."""
+
+import json
+from pathlib import Path
+
+import pytest
+from eth_abi import abi
+from eth_utils import keccak
+
+from indexer.evm_model import NOBODY, Fact, MissingFact
+from indexer.inquiry import inquire
+from indexer.venues.evm.gmx_v2 import KNOWN, Index
+from tests.evm_logs import DECODER, known, recorded
+from tests.fake_chain import NOTHING, Answers, FakeChain, asked, says
+
+VAULT = "0x489ee077994b6658eafa855c308275ead8097c4a"
+MARKET, STORE, TOKEN = ("0x" + 40 * digit for digit in "123")
+NAME = keccak(abi.encode(["string"], ["INDEX_TOKEN"]))
+PLACE = keccak(abi.encode(["address", "bytes32"], [MARKET, NAME]))
+
+
+def told(protocol: str, fact: str, subject: str, answers: Answers) -> tuple[Fact, ...]:
+    ask = DECODER.spec_of(f"{protocol}.anywhere").asks[fact]
+    inquiry = ask(MissingFact("arbitrum", fact, subject), ())
+    return inquire({0: inquiry}, FakeChain(answers).call_many)[0]
+
+
+# what the chain is asked
+
+
+@pytest.mark.parametrize(
+    ("answer", "coin"),
+    [(says("string", "WETH"), "WETH"), (says("bytes32", b"MKR"), "MKR"), (NOTHING, None)],
+)
+def test_a_token_of_v1_says_its_symbol(answer: object, coin: str | None) -> None:
+    answers: Answers = {asked(TOKEN, "symbol()"): answer}  # type: ignore[dict-item]
+    assert told("gmx_v1", "gmx_v1_coin", TOKEN, answers) == (
+        Fact("arbitrum", "gmx_v1_coin", TOKEN, coin),
+    )
+
+
+STORED: Answers = {
+    asked(MARKET, "dataStore()"): says("address", STORE),
+    asked(STORE, "getAddress(bytes32)", PLACE): says("address", TOKEN),
+}
+SYMBOL, DECIMALS = asked(TOKEN, "symbol()"), asked(TOKEN, "decimals()")
+
+
+@pytest.mark.parametrize(
+    ("answers", "value"),
+    [
+        ({SYMBOL: says("string", "W/E"), DECIMALS: says("uint8", 18)}, f"{TOKEN}/18/W/E"),
+        ({SYMBOL: NOTHING, DECIMALS: NOTHING}, f"{TOKEN}//"),
+        ({DECIMALS: says("uint256", 256)}, f"{TOKEN}//"),
+    ],
+)
+def test_the_store_of_a_market_has_its_token(answers: Answers, value: str) -> None:
+    found = told("gmx_v2", "gmx_v2_index", MARKET, STORED | answers)
+    assert found == (Fact("arbitrum", "gmx_v2_index", MARKET, value),)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {},
+        {asked(MARKET, "dataStore()"): says("address", NOBODY)},
+        STORED | {asked(STORE, "getAddress(bytes32)", PLACE): says("address", NOBODY)},
+    ],
+)
+def test_what_is_no_market_tells_nothing(answers: Answers) -> None:
+    assert told("gmx_v2", "gmx_v2_index", MARKET, answers) == ()
+
+
+# what has no token on its chain
+
+
+@pytest.mark.parametrize(
+    ("address", "index"),
+    [
+        # gmx-io/gmx-interface:sdk/src/configs/tokens.ts names both
+        ("0x47904963fc8b2340414262125af798b9655e58cd", Index("BTC", 8)),
+        ("0xc4da4c24fd591125c3f47b340b6f4f76111883d8", Index("DOGE", 8)),
+        ("0x5503cf72f54b6d692d36bbcd391516a7de068687", Index("MEW", 5)),
+        ("0x53186c8419beb83fe4da74f7875041a1287337ed", Index("ADA", 6)),
+        ("0x938aef36caafbcb37815251b602168087ec14648", Index("TAO", 9)),
+        ("0xe958f107b467d5172573f761d26931d658c1b436", Index("DOT", 10)),
+        ("0x1e15d08f3ca46853b692ee28ae9c7a0b88a9c994", Index("ORDI", 18)),
+        ("0x1ff7f3efbb9481cbd7db4f932cbcd4467144237c", Index("NEAR", 24)),
+    ],
+)
+def test_what_has_no_token_is_known_by_the_address_that_its_symbol_makes(
+    address: str, index: Index
+) -> None:
+    assert KNOWN["arbitrum", address] == index
+
+
+def test_no_two_symbols_make_one_address() -> None:
+    named = [(chain, index.symbol) for (chain, _), index in KNOWN.items()]
+    assert (len(set(named)), len(named)) == (98, 98)
+
+
+# what looks alike
+
+
+def test_a_position_that_its_owner_closes_is_none(real_data: Path) -> None:
+    """The vault logs DecreasePosition and ClosePosition, as for a liquidation with margin left."""
+    lines = (real_data / "evm" / "not_liquidations.jsonl").read_text("utf-8").splitlines()
+    (row,) = [row for row in map(json.loads, lines) if row["protocol"] == "gmx_v1"]
+    logs = [recorded(log, row["chain_id"]) for log in row["receipt"]["logs"]]
+
+    assert DECODER.transaction(logs, known([]), is_whole=True) == []
+    assert [DECODER.venue_of(log, {}) for log in logs if log.address == VAULT] == 6 * [None]
+    assert VAULT in DECODER.addresses("gmx_v1.arbitrum")
