@@ -44,6 +44,17 @@ def kin() -> tuple[Kin, ...]:
     return parse(FILE.read_bytes())
 
 
+def coin(chain: str, address: str) -> str | None:
+    """Of which family a token is, one for one; None where it is worth more, or of none."""
+    return _coins().get((chain, address))
+
+
+@cache
+def _coins() -> dict[tuple[str, str], str]:
+    one_each = ("self", "wrapped", "bridged")
+    return {(k.chain, k.address): k.family for k in kin() if k.relation in one_each}
+
+
 def parse(file: bytes) -> tuple[Kin, ...]:
     """A file of kin; ConfigError when it is not in the form or names a token twice."""
     try:

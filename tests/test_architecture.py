@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "methodology": {"errors", "model", "evm_model", "families"},
     "venues": {
         *("errors", "model", "evm_model", "hyperliquid_format", "abi_calls", "oracles", "tokens"),
+        "families",
     },
     "decode": {"evm_model", "oracles", "resources"},
     "catalogue": {"evm_model", "decode"},

@@ -125,3 +125,11 @@ def test_an_equal_table_is_kept_without_the_right_to_write(connection: Connectio
     connection.execute("SET default_transaction_read_only = on")
     kin.keep(connection, iter([WETH]))
     assert stored(connection) == as_rows(WETH)
+
+
+def test_a_token_that_is_one_for_one_bears_the_name_of_its_family() -> None:
+    weth, wsteth = (
+        "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2", "0x7f39c581f595b53c5cb19bd0b3f8da6c935e2ca0",
+    )  # fmt: skip
+    assert [families.coin("ethereum", one) for one in (weth, wsteth, "0x")] == ["ETH", None, None]
+    assert families.coin("base", weth) is None

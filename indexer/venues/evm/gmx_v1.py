@@ -20,6 +20,7 @@ from indexer.evm_model import (
     PerpMap,
     ProtocolSpec,
 )
+from indexer.families import coin
 from indexer.oracles import scaled
 from indexer.tokens import clean, raw_text
 from indexer.venues.evm import deployments
@@ -42,9 +43,11 @@ def _closed(row: PerpLiquidation, args: dict[str, Any]) -> PerpLiquidation:
 
 
 def _coin(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry:
-    """A token without a symbol has no name here either."""
+    """Its family's name, so that ether is one asset on all venues, else its own symbol; a token
+    without one has no name here either."""
     (answer,) = yield [call(missing.subject, "symbol()")]
-    return (missing.told(clean(raw_text(answer))),)
+    name = coin(missing.chain, missing.subject) or clean(raw_text(answer))
+    return (missing.told(name),)
 
 
 SPEC = ProtocolSpec(

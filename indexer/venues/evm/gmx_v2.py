@@ -29,6 +29,7 @@ from indexer.evm_model import (
     UndecodedLog,
     Value,
 )
+from indexer.families import coin
 from indexer.oracles import contract_of, scaled
 from indexer.tokens import clean, raw_text
 from indexer.venues.evm import deployments
@@ -212,7 +213,8 @@ INDEX_TOKEN = keccak(b"".join((
 
 
 def _of_market(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry:
-    """A market names its store, which has the token; what has none on its chain says nothing.
+    """A market names its store, which has the token; what has none on its chain says nothing. A
+    token of a family bears its name, so that ether is one asset on all venues.
 
     gmx-io/gmx-synthetics:contracts/bank/Bank.sol, dataStore"""
     (named,) = yield [call(missing.subject, "dataStore()")]
@@ -227,7 +229,7 @@ def _of_market(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry:
         return ()
     symbol, decimals = yield [call(token, "symbol()"), call(token, "decimals()")]
     places = uint_of(decimals, bits=8)
-    said = clean(raw_text(symbol))
+    said = coin(missing.chain, token) or clean(raw_text(symbol))
     return (missing.told(f"{token}/{'' if places is None else places}/{said or ''}"),)
 
 
