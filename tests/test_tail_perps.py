@@ -1,0 +1,103 @@
+"""What gTrade and Nado ask the chain for."""
+
+from decimal import localcontext
+
+import msgspec
+import pytest
+from eth_abi import abi
+
+from indexer.evm_model import CallResult, Fact, MissingFact
+from indexer.inquiry import inquire
+from tests.evm_logs import DECODER, GOLDEN, Case, decoded
+from tests.fake_chain import NOTHING, REVERTED, Answers, FakeChain, asked, says
+
+DIAMOND = "0xff162c694eaa571f685030649814282ea457f169"
+CALLBACKS = "0x298a695906e16aea0a184a2815a76ead1a0b7522"
+PAIR = "(string,string,(address,address,uint8,uint256),uint256,uint256,uint256)"
+COLLATERAL = "address bool uint88 uint128 uint128"
+FEED = (DIAMOND, DIAMOND, 0, 0)
+
+
+def told(protocol: str, missing: MissingFact, answers: Answers) -> tuple[Fact, ...]:
+    spec = DECODER.spec_of(f"{protocol}.anywhere")
+    deployed = [one for one in spec.deployments if one.chain == missing.chain]
+    inquiry = spec.asks[missing.fact](missing, deployed)
+    return inquire({0: inquiry}, FakeChain(answers).call_many)[0]
+
+
+def pair(base: str, quote: str) -> CallResult:
+    return CallResult(is_ok=True, data=abi.encode([PAIR], [(base, quote, FEED, 0, 0, 0)]))
+
+
+def gtrade(fact: str, subject: str, call: str, *values: int, says: CallResult) -> str | None:
+    """What the diamond's or the contract's answer tells; None where it tells nothing."""
+    to = DIAMOND if "pairs" in call or "Collateral" in call else subject
+    found = told("gtrade", MissingFact("arbitrum", fact, subject), {asked(to, call, *values): says})
+    assert all((one.chain, one.fact, one.subject) == ("arbitrum", fact, subject) for one in found)
+    return found[0].value if found else None
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        pytest.param(pair("BTC", "USD"), "BTC", id="in dollars"),
+        pytest.param(pair("USD", "JPY"), "USD/JPY", id="in yen"),
+        pytest.param(pair("", ""), None, id="no such pair"),
+        pytest.param(pair("\u202e", "USD"), None, id="a name that shows nothing"),
+        pytest.param(CallResult(is_ok=True, data=b"\0" * 31 + b" "), None, id="one word"),
+        pytest.param(
+            CallResult(is_ok=True, data=b"\0" * 31 + b" " + b"\xff" * 64), None, id="beyond its end"
+        ),
+        pytest.param(CallResult(is_ok=True, data=b"\xff" * 640), None, id="no struct"),
+        pytest.param(REVERTED, None, id="reverted"),
+        pytest.param(NOTHING, None, id="nothing"),
+    ],
+)
+@pytest.mark.parametrize("emitter", [DIAMOND, CALLBACKS])
+def test_the_diamond_names_pairs_also_of_what_was_before_it(
+    emitter: str, answer: CallResult, name: str | None
+) -> None:
+    subject = f"{emitter}/21"
+    assert gtrade("gtrade_pair", subject, "pairs(uint256)", 21, says=answer) == name
+
+
+@pytest.mark.parametrize(
+    ("answer", "decimals"),
+    [
+        pytest.param(says(COLLATERAL, DIAMOND, True, 0, 10**6, 10**12), "6", id="six"),
+        pytest.param(says(COLLATERAL, DIAMOND, False, 0, 10**18, 1), "18", id="not active"),
+        pytest.param(says(COLLATERAL, DIAMOND, True, 0, 0, 0), None, id="no such collateral"),
+        pytest.param(says(COLLATERAL, DIAMOND, True, 0, 5 * 10**6, 1), None, id="no power of ten"),
+        pytest.param(says("uint128", 10**6), None, id="another answer"),
+        pytest.param(REVERTED, None, id="reverted"),
+    ],
+)
+def test_the_diamond_knows_the_precision_of_a_collateral(
+    answer: CallResult, decimals: str | None
+) -> None:
+    call = "getCollateral(uint8)"
+    assert gtrade("gtrade_decimals", f"{DIAMOND}/3", call, 3, says=answer) == decimals
+
+
+@pytest.mark.parametrize(
+    ("answer", "decimals"),
+    [
+        pytest.param(says("uint128 uint128", 10**6, 10**12), "6", id="v7"),
+        pytest.param(REVERTED, "18", id="v6 has no such question and DAI only"),
+        pytest.param(NOTHING, "18", id="v6 behind a fallback"),
+        pytest.param(says("uint128", 10**6), None, id="another answer"),
+    ],
+)
+def test_a_contract_of_one_collateral_knows_its_precision(
+    answer: CallResult, decimals: str | None
+) -> None:
+    assert gtrade("gtrade_decimals", CALLBACKS, "collateralConfig()", says=answer) == decimals
+
+
+@pytest.mark.parametrize("name", ["v10_long", "v10_short", "v9_weth", "v7", "v6_3"])
+def test_no_number_of_a_trade_goes_through_the_context(name: str) -> None:
+    case = msgspec.json.decode((GOLDEN / "gtrade" / f"{name}.json").read_bytes(), type=Case)
+    with localcontext() as context:
+        context.prec = 1
+        found = decoded(case)
+    assert msgspec.json.encode(found) == msgspec.json.encode(case.outcomes)
