@@ -8,6 +8,7 @@ from eth_abi import abi
 
 from indexer.evm_model import CallResult, Fact, MissingFact
 from indexer.inquiry import inquire
+from indexer.venues.evm.nado import subaccount
 from tests.evm_logs import DECODER, GOLDEN, Case, decoded
 from tests.fake_chain import NOTHING, REVERTED, Answers, FakeChain, asked, says
 
@@ -101,3 +102,72 @@ def test_no_number_of_a_trade_goes_through_the_context(name: str) -> None:
         context.prec = 1
         found = decoded(case)
     assert msgspec.json.encode(found) == msgspec.json.encode(case.outcomes)
+
+
+# -- Nado ----------------------------------------------------------------------------------------
+
+CLEARINGHOUSE = "0xd218103918c19d0a10cf35300e4cfafbd444c5fe"
+ENGINE, TOKEN = "0x" + 40 * "1", "0x" + 40 * "2"
+BY_PRODUCT, TYPE = "getEngineByProduct(uint32)", "getEngineType()"
+SPREAD = 2 << 16 | 1  # of spot product 1 and perpetual 2
+
+
+@pytest.mark.parametrize(
+    ("product", "asked_for", "kind", "number"),
+    [
+        pytest.param(f"{2}/False", 2, says("uint8", 1), "2", id="a perpetual"),
+        pytest.param(f"{SPREAD}/True", 2, says("uint8", 1), "2", id="a spread"),
+        pytest.param(f"{SPREAD}/False", SPREAD, says("uint8", 1), str(SPREAD), id="no spread"),
+        pytest.param(f"{1}/False", 1, says("uint8", 0), None, id="a token"),
+        pytest.param(f"{2}/False", 2, says("uint8", 2), None, id="what we do not know"),
+        pytest.param(f"{2}/False", 2, REVERTED, None, id="reverted"),
+    ],
+)
+def test_only_a_perpetual_has_the_number_of_one(
+    product: str, asked_for: int, kind: CallResult, number: str | None
+) -> None:
+    missing = MissingFact("ink", "nado_perp", f"{CLEARINGHOUSE}/{product}")
+    answers = {
+        asked(CLEARINGHOUSE, BY_PRODUCT, asked_for): says("address", ENGINE),
+        asked(ENGINE, TYPE): kind,
+    }
+    assert told("nado", missing, answers) == ((missing.told(number),) if number else ())
+
+
+@pytest.mark.parametrize("engine", [says("address", "0x" + 40 * "0"), NOTHING, REVERTED])
+def test_a_product_without_an_engine_is_asked_for_again(engine: CallResult) -> None:
+    missing = MissingFact("ink", "nado_perp", f"{CLEARINGHOUSE}/2/False")
+    assert told("nado", missing, {asked(CLEARINGHOUSE, BY_PRODUCT, 2): engine}) == ()
+
+
+@pytest.mark.parametrize(
+    ("symbol", "quote"),
+    [
+        pytest.param(says("string", "USD\u20ae0"), "USDT0", id="as on Ink"),
+        pytest.param(says("string", "USDC"), "USDC", id="as on Arbitrum"),
+        pytest.param(says("string", ""), None, id="no symbol"),
+        pytest.param(REVERTED, None, id="reverted"),
+    ],
+)
+def test_the_quote_is_what_its_token_calls_itself(symbol: CallResult, quote: str | None) -> None:
+    missing = MissingFact("ink", "nado_quote", CLEARINGHOUSE)
+    answers = {
+        asked(CLEARINGHOUSE, "getQuote()"): says("address", TOKEN),
+        asked(TOKEN, "symbol()"): symbol,
+    }
+    assert told("nado", missing, answers) == ((missing.told(quote),) if quote else ())
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        (b"default\0\0\0\0\0", ":default"),
+        (b"twelve_chars", ":twelve_chars"),
+        (bytes(12), ""),
+        (b"\0" * 11 + b"a", ":0x" + 22 * "0" + "61"),
+        (b"a b" + bytes(9), ":0x612062" + 18 * "0"),
+        (b"\xff" * 12, ":0x" + 24 * "f"),
+    ],
+)
+def test_a_sub_account_is_its_address_and_its_name(name: bytes, written: str) -> None:
+    assert subaccount(ENGINE + name.hex()) == ENGINE + written
