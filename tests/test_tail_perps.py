@@ -1,6 +1,6 @@
-"""What gTrade and Nado ask the chain for."""
+"""What gTrade, Nado, MUX, HMX and Level ask the chain for, and what their rows are worth."""
 
-from decimal import localcontext
+from decimal import Decimal, localcontext
 
 import msgspec
 import pytest
@@ -8,9 +8,13 @@ from eth_abi import abi
 
 from indexer.evm_model import CallResult, Fact, MissingFact
 from indexer.inquiry import inquire
+from indexer.store import values
+from indexer.store.database import Connection
 from indexer.venues.evm.nado import subaccount
 from tests.evm_logs import DECODER, GOLDEN, Case, decoded
 from tests.fake_chain import NOTHING, REVERTED, Answers, FakeChain, asked, says
+from tests.ledger_rows import rows
+from tests.oracle_world import write_case
 
 DIAMOND = "0xff162c694eaa571f685030649814282ea457f169"
 CALLBACKS = "0x298a695906e16aea0a184a2815a76ead1a0b7522"
@@ -95,9 +99,16 @@ def test_a_contract_of_one_collateral_knows_its_precision(
     assert gtrade("gtrade_decimals", CALLBACKS, "collateralConfig()", says=answer) == decimals
 
 
-@pytest.mark.parametrize("name", ["v10_long", "v10_short", "v9_weth", "v7", "v6_3"])
-def test_no_number_of_a_trade_goes_through_the_context(name: str) -> None:
-    case = msgspec.json.decode((GOLDEN / "gtrade" / f"{name}.json").read_bytes(), type=Case)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("gtrade/v10_long", "gtrade/v10_short", "gtrade/v9_weth", "gtrade/v7", "gtrade/v6_3"),
+        *("nado/long", "nado/short_isolated", "nado/spread", "mux/long", "mux/short"),
+        *("hmx/all_positions", "level/short", "level/long", "level/profit"),
+    ],
+)
+def test_no_number_goes_through_the_context(name: str) -> None:
+    case = msgspec.json.decode((GOLDEN / f"{name}.json").read_bytes(), type=Case)
     with localcontext() as context:
         context.prec = 1
         found = decoded(case)
@@ -171,3 +182,95 @@ def test_the_quote_is_what_its_token_calls_itself(symbol: CallResult, quote: str
 )
 def test_a_sub_account_is_its_address_and_its_name(name: bytes, written: str) -> None:
     assert subaccount(ENGINE + name.hex()) == ENGINE + written
+
+
+# -- the others ----------------------------------------------------------------------------------
+
+
+def text32(text: str) -> bytes:
+    return text.encode().ljust(32, b"\0")
+
+
+@pytest.mark.parametrize(
+    ("answer", "asset"),
+    [
+        pytest.param(says("bytes32 address uint8", text32("ETH"), TOKEN, 3), "ETH", id="a symbol"),
+        pytest.param(says("bytes32 address uint8", bytes(32), TOKEN, 3), None, id="none"),
+        pytest.param(NOTHING, None, id="nothing"),
+        pytest.param(REVERTED, None, id="reverted"),
+    ],
+)
+def test_a_pool_of_mux_begins_with_the_symbol_of_an_asset(
+    answer: CallResult, asset: str | None
+) -> None:
+    missing = MissingFact("bsc", "mux_asset", f"{ENGINE}/3")
+    answers = {asked(ENGINE, "getAssetInfo(uint8)", 3): answer}
+    assert told("mux", missing, answers) == ((missing.told(asset),) if asset else ())
+
+
+@pytest.mark.parametrize(
+    ("storage", "config", "asset"),
+    [
+        (says("address", TOKEN), says("bytes32 uint256", text32("BTC"), 1), "BTC"),
+        (says("address", TOKEN), REVERTED, None),
+        (says("address", "0x" + 40 * "0"), says("bytes32", text32("BTC")), None),
+        (REVERTED, says("bytes32", text32("BTC")), None),
+    ],
+)
+def test_a_market_of_hmx_is_what_its_configuration_begins_with(
+    storage: CallResult, config: CallResult, asset: str | None
+) -> None:
+    missing = MissingFact("arbitrum", "hmx_asset", f"{ENGINE}/1")
+    answers = {
+        asked(ENGINE, "configStorage()"): storage,
+        asked(TOKEN, "getMarketConfigByIndex(uint256)", 1): config,
+    }
+    assert told("hmx", missing, answers) == ((missing.told(asset),) if asset else ())
+
+
+@pytest.mark.parametrize(
+    ("fact", "call", "answer", "value"),
+    [
+        ("level_decimals", "decimals()", says("uint8", 8), "8"),
+        ("level_decimals", "decimals()", says("uint256", 256), None),
+        ("level_decimals", "decimals()", REVERTED, None),
+        ("level_symbol", "symbol()", says("string", "WBTC"), "WBTC"),
+        ("level_symbol", "symbol()", REVERTED, None),
+    ],
+)
+def test_a_token_of_level_says_what_it_is(
+    fact: str, call: str, answer: CallResult, value: str | None
+) -> None:
+    missing = MissingFact("bsc", fact, TOKEN)
+    assert told("level", missing, {asked(TOKEN, call): answer}) == (
+        (missing.told(value),) if value else ()
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "source", "worth"),
+    [
+        pytest.param("gtrade/v10_long", "event", [Decimal("4909.509")], id="dollars"),
+        pytest.param("gtrade/v6_4", "par", [None], id="no dollar token"),
+        pytest.param("nado/long", "par", [Decimal(49500)], id="a dollar token"),
+        pytest.param("nado/backstop", "par", [Decimal(7000)], id="taken by the venue"),
+        pytest.param(
+            "hmx/all_positions", "event", [Decimal(900), Decimal(1100), None], id="one is not told"
+        ),
+        pytest.param("level/short", "event", [Decimal(550)], id="by its loss"),
+        pytest.param("mux/long", "event", [Decimal(3001)], id="by its price"),
+    ],
+)
+def test_rows_are_worth_what_their_events_say(
+    connection: Connection, case: str, source: str, worth: list[Decimal | None]
+) -> None:
+    write_case(connection, case)
+    values.value(connection)
+    found = connection.execute(
+        "SELECT v.fill_usd FROM ledger.liquidation l LEFT JOIN ledger.valuation v ON"
+        " (v.venue, v.event_key, v.account, v.price_source)"
+        " = (l.venue, l.event_key, l.account, %s) ORDER BY l.event_key",
+        (source,),
+    )
+    assert [usd for (usd,) in found] == worth
+    assert rows(connection, "SELECT rule FROM ledger.suspect") == []
