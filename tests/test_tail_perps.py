@@ -274,3 +274,20 @@ def test_rows_are_worth_what_their_events_say(
     )
     assert [usd for (usd,) in found] == worth
     assert rows(connection, "SELECT rule FROM ledger.suspect") == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "symbol"),
+    [
+        pytest.param(says("string bool", "BTC", True), "BTC", id="of longs"),
+        pytest.param(says("string bool", "", False), None, id="no symbol"),
+        pytest.param(says("string", "BTC"), None, id="another answer"),
+        pytest.param(NOTHING, None, id="nothing"),
+        pytest.param(REVERTED, None, id="reverted"),
+    ],
+)
+def test_the_core_of_mux_names_its_markets(answer: CallResult, symbol: str | None) -> None:
+    market = "0x" + 64 * "a"
+    missing = MissingFact("arbitrum", "mux_market", f"{ENGINE}/{market}")
+    call = asked(ENGINE, "marketState(bytes32)", bytes.fromhex(market[2:]))
+    assert told("mux", missing, {call: answer}) == ((missing.told(symbol),) if symbol else ())
