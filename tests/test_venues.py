@@ -92,8 +92,8 @@ def flat(argument: Argument, value: Any) -> list[Any]:
 
 def nested(argument: Argument, value: Any) -> Any:
     """A value as we write it, arrays and tuples as they are."""
-    if argument.type.endswith("[]"):
-        of_one = msgspec.structs.replace(argument, type=argument.type[:-2])
+    if argument.type.endswith("]"):
+        of_one, _ = array(argument)
         return tuple(nested(of_one, one) for one in value)
     if argument.components:
         values = value.values() if isinstance(value, dict) else value
@@ -220,10 +220,17 @@ def dirty(log: Log, number: int, digit: int) -> Log:
     return msgspec.structs.replace(log, data=text)
 
 
+def array(argument: Argument) -> tuple[Argument, int]:
+    """What it is of, and how many: none of those of any number."""
+    kind, _, length = argument.type[:-1].rpartition("[")
+    return msgspec.structs.replace(argument, type=kind), int(length or 0)
+
+
 def zero(argument: Argument) -> Any:
     """The smallest value of a type."""
-    if argument.type.endswith("[]"):
-        return ()
+    if argument.type.endswith("]"):
+        of_one, length = array(argument)
+        return (zero(of_one),) * length
     if argument.components:
         return tuple(zero(member) for member in argument.components)
     if argument.type == "address":
@@ -282,8 +289,9 @@ def test_nothing_that_a_node_may_send_raises(
 
 def small(argument: Argument) -> st.SearchStrategy[Any]:
     """Few values, so that logs have something to do with each other; arrays are empty."""
-    if argument.type.endswith("[]"):
-        return st.just(())
+    if argument.type.endswith("]"):
+        of_one, length = array(argument)
+        return st.tuples(*[small(of_one)] * length)
     if argument.type == "string":
         return st.just("")
     if argument.components:

@@ -121,19 +121,19 @@ BY_NAME = {profile.name: profile for profile in CHAINS}
 
 # ethereum-lists/chains; chains where a protocol of ours is deployed, without a row of their own
 OTHER_IDS = {
-    "0g": 16661, "abstract": 2741, "arc": 5042, "bitlayer": 200901, "blast": 81457, "bob": 60808,
-    "bsquared": 223, "camp": 123420001114, "canto": 7700, "celo": 42220, "core": 1116,
-    "corn": 21000000, "cronos": 25, "duckchain": 5545, "eden": 714, "etherlink": 42793,
-    "fantom": 250, "flare": 14, "flow-evm": 747, "fraxtal": 252, "fuse": 122, "gensyn": 685689,
-    "harmony": 1666600000, "hedera": 295, "hemi": 43111, "ink": 57073, "iota-evm": 8822,
-    "iotex": 4689, "kaia": 8217, "katana": 747474, "kava": 2222, "lisk": 1135, "manta": 169,
-    "mantle": 5000, "megaeth": 4326, "merlin": 4200, "meter": 82, "metis": 1088, "mezo": 31612,
-    "mode": 34443, "moonbeam": 1284, "moonriver": 1285, "morph": 2818, "neon": 245022934,
-    "opbnb": 204, "pharos": 1672, "plasma": 9745, "plume": 98866, "pulsechain": 369, "ronin": 2020,
-    "rootstock": 30, "sei": 1329, "shimmer-evm": 148, "somnia": 5031, "soneium": 1868,
-    "stable": 988, "story": 1514, "swell": 1923, "tac": 239, "taiko": 167000, "telos": 40,
-    "tempo": 4217, "worldchain": 480, "xdc": 50, "xlayer": 196, "zetachain": 7000, "zircuit": 48900,
-    "zklink-nova": 810180,
+    "0g": 16661, "abstract": 2741, "apechain": 33139, "arc": 5042, "bitlayer": 200901,
+    "blast": 81457, "bob": 60808, "bsquared": 223, "camp": 123420001114, "canto": 7700,
+    "celo": 42220, "core": 1116, "corn": 21000000, "cronos": 25, "duckchain": 5545, "eden": 714,
+    "etherlink": 42793, "fantom": 250, "flare": 14, "flow-evm": 747, "fraxtal": 252, "fuse": 122,
+    "gensyn": 685689, "harmony": 1666600000, "hedera": 295, "hemi": 43111, "ink": 57073,
+    "iota-evm": 8822, "iotex": 4689, "kaia": 8217, "katana": 747474, "kava": 2222, "lisk": 1135,
+    "manta": 169, "mantle": 5000, "megaeth": 4326, "merlin": 4200, "meter": 82, "metis": 1088,
+    "mezo": 31612, "mode": 34443, "moonbeam": 1284, "moonriver": 1285, "morph": 2818,
+    "neon": 245022934, "opbnb": 204, "pharos": 1672, "plasma": 9745, "plume": 98866,
+    "pulsechain": 369, "ronin": 2020, "rootstock": 30, "sei": 1329, "shimmer-evm": 148,
+    "somnia": 5031, "soneium": 1868, "stable": 988, "story": 1514, "swell": 1923, "tac": 239,
+    "taiko": 167000, "telos": 40, "tempo": 4217, "worldchain": 480, "xdc": 50, "xlayer": 196,
+    "zetachain": 7000, "zircuit": 48900, "zklink-nova": 810180,
 }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ SELECT DISTINCT venue, 'lending' FROM ledger.coverage WHERE ledger.chain_of(venu
 FUNCTIONS = """
 CREATE OR REPLACE FUNCTION liq.at_par(quote text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN quote IN ('USDC', 'USDT0', 'USDH', 'USDE', 'usd', 'sUSD');
+RETURN quote IN ('USDC', 'USDT0', 'USDH', 'USDE', 'usd', 'sUSD', 'DAI', 'USDT');
 """
 
 VIEWS = """
