@@ -165,12 +165,11 @@ def _again(connection: Connection, sizing: Sizing, span: Span, accounts: list[st
     made = _episodes(prepared.execute(connection, sizing.query, values))
     new = {one for one in made if one.last_at >= near.since and one.first_at <= near.until}
     gone, come = list(old - new), list(new - old)
-    with connection.pipeline():
-        if gone:
-            keys = [[one[column] for one in gone] for column in (0, 1, 2, 4)]
-            connection.execute(_TAKE_AWAY, keys)
-        if come:
-            connection.execute(_ADD, [list(column) for column in zip(*come, strict=True)])
+    if gone:
+        keys = [[one[column] for one in gone] for column in (0, 1, 2, 5)]
+        connection.execute(_TAKE_AWAY, keys)
+    if come:
+        connection.execute(_ADD, [list(column) for column in zip(*come, strict=True)])
     return _Made(read.since, gone, come, list(old | new))
 
 
@@ -185,9 +184,9 @@ _STORED = """
 _TAKE_AWAY = """
     DELETE FROM ledger.episode old
     USING unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[])
-        AS gone (account, venue, dex, first_at)
-    WHERE (old.account, old.venue, old.dex, old.first_at)
-        = (gone.account, gone.venue, gone.dex, gone.first_at)
+        AS gone (account, venue, dex, last_at)
+    WHERE (old.account, old.venue, old.dex, old.last_at)
+        = (gone.account, gone.venue, gone.dex, gone.last_at)
 """
 _ADD = """
     INSERT INTO ledger.episode
@@ -220,12 +219,11 @@ def _count_days(
         return set()
     rows = [(*key, *count) for key, count in sorted(counts.items())]
     instruments, days = zip(*counts, strict=True)
-    with connection.pipeline():
-        connection.execute(_COUNT, [list(column) for column in zip(*rows, strict=True)])
-        connection.execute(
-            "DELETE FROM ledger.episode_day WHERE episodes = 0 AND day = ANY (%s)", ([*days],)
-        )
-        connection.execute(_FORGET, ([*instruments], [*days]))
+    connection.execute(_COUNT, [list(column) for column in zip(*rows, strict=True)])
+    connection.execute(
+        "DELETE FROM ledger.episode_day WHERE episodes = 0 AND day = ANY (%s)", ([*days],)
+    )
+    connection.execute(_FORGET, ([*instruments], [*days]))
     return {day for (_, day), (_, _, usd) in counts.items() if usd < 0}
 
 
@@ -345,5 +343,5 @@ _WHOLE = """
         ) begun
     ) placed
     GROUP BY account, venue, dex, instrument, episode
-    ORDER BY 1, 2, 3, 5
+    ORDER BY 1, 6, 2, 3
 """

@@ -13,6 +13,10 @@ TABLES = """
 ALTER TABLE ledger.changed_account ADD COLUMN since timestamptz, ADD COLUMN until timestamptz,
     ADD CHECK ((since IS NULL) = (until IS NULL));
 
+-- Of an account with thousands of them, the last ones.
+ALTER TABLE ledger.episode DROP CONSTRAINT episode_pkey,
+    ADD PRIMARY KEY (account, last_at, venue, dex);
+
 CREATE INDEX liquidation_account_time ON ledger.liquidation (account, block_at);
 CREATE INDEX lending_liquidation_account_time ON ledger.lending_liquidation (account, block_at);
 """
