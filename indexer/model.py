@@ -235,8 +235,9 @@ class Rule(msgspec.Struct, frozen=True):
     parameter that says for how many days after it a day matters.
     Sizes are those of `%(definition)s`.
 
-    `least` names the parameter below which no episode makes it find anything, `needs` a relation
-    with the accounts that alone it can find something of: what is none of these need not be asked.
+    `least` names the parameter below which no episode makes it find anything. `needs` is a
+    relation, or a SELECT in brackets with `%(name)s` for parameters, with the accounts that alone
+    it can find something of: what is none of these need not be asked.
     """
 
     id: str

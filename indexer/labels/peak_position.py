@@ -9,6 +9,7 @@ RULE = Rule(
     version=2,
     makes="labels",
     reads=("account_days",),
+    needs="(SELECT account FROM liq.account_days WHERE largest_position_usd >= %(position_usd)s)",
     sentence="Held a position of at least {position_usd:,} USD; holds for {days} days after the"
     " last day with one.",
     parameters={"position_usd": Decimal(10_000_000), "days": 90, "confidence": Decimal("0.9")},

@@ -12,11 +12,26 @@ RULE = Rule(
     sentence="Liquidated others, or took their positions over, in at least {times} actions within"
     " {days} days on one chain; holds from the last of these on.",
     parameters={"times": 5, "days": 30, "confidence": Decimal("0.9")},
+    # Who was active on so many days within the days is one by the end of the last of them: of a
+    # million actions the first are put in order.
     query="""
-        WITH actions AS (
+        WITH busy AS (
+            SELECT chain, liquidator, min(day) + 1 AS until
+            FROM (
+                SELECT chain, liquidator, day, lag(day, %(times)s - 1) OVER (
+                    PARTITION BY chain, liquidator ORDER BY day) AS first_day
+                FROM (
+                    SELECT DISTINCT chain, liquidator, (block_at AT TIME ZONE 'UTC')::date AS day
+                    FROM liq.liquidators
+                    WHERE %(accounts)s::text[] IS NULL OR liquidator = ANY (%(accounts)s::text[])
+                ) active
+            ) counted
+            WHERE first_day > day - %(days)s::int GROUP BY chain, liquidator
+        ), actions AS (
             SELECT chain, liquidator, block_at, venue || '/' || account || '/' || tx_hash AS key
-            FROM liq.liquidators
-            WHERE %(accounts)s::text[] IS NULL OR liquidator = ANY (%(accounts)s::text[])
+            FROM liq.liquidators LEFT JOIN busy USING (chain, liquidator)
+            WHERE (%(accounts)s::text[] IS NULL OR liquidator = ANY (%(accounts)s::text[]))
+              AND (until IS NULL OR block_at < until::timestamp AT TIME ZONE 'UTC')
             GROUP BY chain, liquidator, block_at, venue, account, tx_hash
         ), counted AS (
             -- each action with those before it, so many together

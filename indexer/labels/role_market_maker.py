@@ -10,6 +10,8 @@ RULE = Rule(
     version=1,
     makes="labels",
     reads=("account_days",),
+    needs="(SELECT account FROM liq.account_days GROUP BY venue, account"
+    " HAVING sum(cardinality(maker_markets)) >= %(markets)s)",
     sentence="Made at least {maker_share} of what it traded in {window_days} days, UTC, in at least"
     " {markets} markets, and of that at least {side_share} on each side; holds for {days} days"
     " after the last of such days.",

@@ -27,14 +27,14 @@ RULE = Rule(
               AND (%(accounts)s::text[] IS NULL OR account = ANY (%(accounts)s::text[]))
         ), lines AS MATERIALIZED (
             SELECT line.*
-            FROM ledger.lines_of(
-                %(definition)s, (SELECT array_agg(DISTINCT account) FROM large),
-                (SELECT min(first_at) FROM large)
-            ) line
-            JOIN large ON (large.account, large.venue, large.dex)
-                        = (line.account, line.venue, line.dex)
-                AND line.block_at >= large.first_at AND line.block_at <= large.last_at
-            WHERE line.line = 'counted'
+            FROM (
+                SELECT array_agg(account) AS accounts, array_agg(venue) AS venues,
+                       array_agg(dex) AS dexes, array_agg(first_at) AS firsts,
+                       array_agg(last_at) AS lasts
+                FROM large
+            ) of
+            CROSS JOIN LATERAL ledger.lines_of_episodes(
+                %(definition)s, of.accounts, of.venues, of.dexes, of.firsts, of.lasts) line
         ), sized AS MATERIALIZED (
             SELECT venue, account, 'liquidation' AS level,
                    venue || '/' || event_key || '/' || liquidated AS subject_key,

@@ -15,7 +15,8 @@ RULE = Rule(
     " the average price of these fills, dollar tokens at par.",
     parameters={"share": Decimal("0.005"), "minutes": 5, "least_usd": Decimal(100_000)},
     # Of 0 there is no share: a market with a position in it has more, so that is not known.
-    # Whom it may be said of is asked of the large ones alone, not of each liquidation.
+    # Whom it may be said of is asked of the large ones alone, not of each liquidation. These are
+    # found by the index of accounts and times, which is of the default order.
     query="""
         WITH closed AS MATERIALIZED (
             SELECT e.key, e.venue, e.account, l.market, min(l.block_at) AS first_at,
@@ -23,7 +24,8 @@ RULE = Rule(
                    CASE WHEN bool_and(l.notional_usd IS NOT NULL) THEN sum(l.notional_usd) END
                        AS notional_usd
             FROM liq.sized_episodes e
-            JOIN liq.liquidations l ON (l.account, l.venue, l.dex) = (e.account, e.venue, e.dex)
+            JOIN liq.liquidations l ON l.account = e.account COLLATE "default"
+                AND (l.venue, l.dex) = (e.venue, e.dex)
                 AND l.block_at >= e.first_at AND l.block_at <= e.last_at
             WHERE e.instrument = 'perp' AND e.usd >= %(least_usd)s
               AND NOT l.account_is_protocol_vault

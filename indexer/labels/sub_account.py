@@ -9,6 +9,7 @@ RULE = Rule(
     version=1,
     makes="labels",
     reads=("account_owners", "liquidations"),
+    needs="liq.account_owners",
     sentence="Belongs to another account, as a contract that a source names says at a block, or the"
     " liquidation itself; {sole_signer} sure where the owner only is the one who signs for it.",
     parameters={"confidence": Decimal(1), "sole_signer": Decimal("0.6")},

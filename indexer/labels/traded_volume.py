@@ -9,6 +9,8 @@ RULE = Rule(
     version=1,
     makes="labels",
     reads=("account_days",),
+    needs="(SELECT account FROM liq.account_days GROUP BY venue, account"
+    " HAVING sum(volume) >= %(volume_usd)s)",
     sentence="Traded at least {volume_usd:,} USD in a calendar month, UTC; holds to {days} days"
     " after its end.",
     parameters={"volume_usd": Decimal(1_000_000_000), "days": 90, "confidence": Decimal("0.5")},

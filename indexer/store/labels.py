@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgspec
 import psycopg
@@ -23,7 +23,7 @@ from indexer.errors import IndexerError
 from indexer.model import Rule
 from indexer.store import prepared, sizes
 from indexer.store.database import Connection
-from indexer.store.sizes import BEGINNING, DEFINITION, END
+from indexer.store.sizes import BEGINNING, DEFINITION, EVER, Span
 
 
 class Change(NamedTuple):
@@ -87,11 +87,13 @@ def apply(
     with connection.transaction():
         # one run at a time: a second would take the changes of the first for done
         connection.execute("LOCK TABLE ledger.label_run IN SHARE ROW EXCLUSIVE MODE")
+        connection.execute(prepared.GENERIC)
         if since is not None:
             connection.execute(_NOTE_SINCE, {"since": since})
         changed = _take_changed(connection)
+        sizing = sizes.sizing(connection, definition)
         meanings = {rule.id: _meaning(rule, definition) for rule in rules}
-        meanings[_SIZES] = sizes.hash_of(connection, definition)
+        meanings[_SIZES] = sizing.meaning
         ran: dict[str, str] = dict(connection.execute(_RAN).fetchall())  # type: ignore[arg-type]
         is_new = {id for id, meaning in meanings.items() if again or ran.get(id) != meaning}
         gone = sorted(ran.keys() - meanings.keys())
@@ -101,7 +103,9 @@ def apply(
             at = sizes.make_all(connection, definition)
             is_new |= {rule.id for rule in rules if _looks_at_sizes(rule)}
         else:
-            at = sizes.refresh(connection, definition, changed["liquidations"])
+            at = sizes.refresh(connection, sizing, changed["liquidations"])
+        if is_new:
+            connection.execute("SET LOCAL work_mem = '64MB'")  # who groups all accounts sorts not
         days = sizes.days_of(connection, _accounts(changed, _ON_NOBODY), since)
         stands = _standing_on(connection, rules, changed, at)
         changes = [
@@ -131,43 +135,26 @@ def standing(connection: Connection) -> dict[str, int]:
 
 # -- what changed --------------------------------------------------------------------------------
 
-# By the facts, the accounts and since when theirs are others.
-_Changed = Mapping[str, Mapping[str, datetime]]
+# By the facts, the accounts and the times that theirs are others of.
+_Changed = Mapping[str, Mapping[str, Span]]
 _SIZES = "(sizes)"  # stands among the rules that ran: episodes are made by a definition
 # who can never be called something, whatever the rule
 _ON_NOBODY = ("protocol_vaults", "never_labelled", "account_codes", "contracts_that_liquidate")
 _MOST_ACCOUNTS = 20_000  # beyond, all are looked at sooner
-_MOST_SPANS = 20
+_MOST_SPANS = 20  # beyond, all between them is looked at
 
 
 def _take_changed(connection: Connection) -> _Changed:
     """The accounts whose facts changed since the last run."""
-    found = defaultdict[str, dict[str, datetime]](dict)
-    for low, venue, high in _spans(connection):
-        span = {"venue": venue, "low": low, "high": high}
-        begun = {str(one): low for (one,) in connection.execute(_VALUED, span)}
-        found["liquidations"] = begun | found["liquidations"]  # the first span is the earliest
-        acted = connection.execute(_ACTED, span)
-        found["liquidators"] |= {str(one): BEGINNING for (one,) in acted}
-    # What went, went without a time.
-    for facts, account in connection.execute(_TAKE_ACCOUNTS).fetchall():
-        found[str(facts)][str(account)] = BEGINNING
+    found = defaultdict[str, dict[str, Span]](dict)
+    for facts, account, *times in prepared.execute(connection, _TAKE_CHANGED, (_MOST_SPANS,)):
+        span = Span(*times) if None not in times else EVER
+        found[facts][account] = span | found[facts].get(account, span)
     if found["liquidators"]:
         liquidators = {"accounts": list(found["liquidators"])}
         contracts = connection.execute(_WITH_CODE, liquidators).fetchall()
-        found["contracts_that_liquidate"] = {str(account): BEGINNING for (account,) in contracts}
+        found["contracts_that_liquidate"] = {str(account): EVER for (account,) in contracts}
     return found
-
-
-def _spans(connection: Connection) -> list[tuple[datetime, str, datetime]]:
-    """Times with rows that are new, in their order. One is looked at by itself: what a join of them
-    would cost, the planner cannot guess. Of many, all between them are looked at."""
-    found: list[Any] = connection.execute(_TAKE_TIMES, (BEGINNING, END)).fetchall()
-    if len(found) > _MOST_SPANS:
-        venues = {venue for _, venue, _ in found}
-        low, high = min(one[0] for one in found), max(one[2] for one in found)
-        found = [(low, venue, high) for venue in venues]
-    return sorted(found)
 
 
 def _accounts(changed: _Changed, facts: Sequence[str]) -> list[str]:
@@ -191,7 +178,7 @@ def _look_of(
     # what is new in other facts of an account tells nothing of when its sizes changed
     is_of_sizes = not _accounts(changed, [facts for facts in reads if facts != "liquidations"])
     is_small = is_of_sizes and at.largest < _least(rule)
-    if rule.id not in stands.rules and (is_small or rule.needs in stands.empty):
+    if rule.id not in stands.rules and (is_small or rule.id in stands.lacking):
         return _Look([], [], BEGINNING)
     is_later = is_of_sizes and rule.reads == ("liquidations",)
     return _Look(accounts, [], at.since if is_later else BEGINNING)
@@ -213,12 +200,12 @@ def _least(rule: Rule) -> Decimal:
 
 
 class _Standing(NamedTuple):
-    """Rules of which something stands on accounts that changed, relations that have none of these,
-    and the days, not before the first that changed, on which flags of a rule stand and on which
-    episodes ended."""
+    """Rules of which something stands on accounts that changed, those that find nothing of any, as
+    they lack what they need, and the days, not before the first that changed, on which flags of a
+    rule stand and on which episodes ended."""
 
     rules: Set[str]
-    empty: Set[str]
+    lacking: Set[str]
     days: Mapping[str, Set[date]]
     ended: Set[date]
 
@@ -226,72 +213,50 @@ class _Standing(NamedTuple):
 def _standing_on(
     connection: Connection, rules: Sequence[Rule], changed: _Changed, at: sizes.Refreshed
 ) -> _Standing:
-    accounts = {"accounts": _accounts(changed, list(changed))}
-    on_accounts = {str(rule) for (rule,) in connection.execute(_STANDS, accounts)}
-    empty = {
-        needs
-        for needs in sorted({rule.needs for rule in rules if rule.needs})
-        for statement in [_HAS.format(sql.Identifier(*needs.split(".")))]
-        if connection.execute(statement, accounts).fetchone() is None
-    }
-    days, ended = defaultdict[str, set[date]](set), set[date]()
-    if at.days:
-        of_days = [rule.id for rule in rules if rule.of == "days" and not rule.reach]
-        first = {"first": min(at.days), "rules": of_days}
-        flagged: list[Any] = connection.execute(_STANDS_ON_DAYS, first).fetchall()
-        for rule, day in flagged:
-            days[rule].add(day)
-        ended = {day for (day,) in cast(list[Any], connection.execute(_ENDED, first).fetchall())}
-    return _Standing(on_accounts, empty, days, ended)
+    needing = [rule for rule in rules if rule.needs]
+    cursor = psycopg.ClientCursor(connection)
+    able = [
+        cursor.mogrify(_ABLE.format(rule.needs), {**rule.parameters, "rule": rule.id})
+        for rule in needing
+    ]
+    values = (
+        _accounts(changed, list(changed)),
+        [rule.id for rule in rules if rule.of == "days" and not rule.reach],
+        min(at.days, default=None),
+    )
+    found = defaultdict[str, list[tuple[str, date]]](list)
+    for what, rule, day in prepared.execute(connection, " UNION ".join((_STANDS, *able)), values):
+        found[what].append((rule, day))
+    days = defaultdict[str, set[date]](set)
+    for rule, day in found["flagged"]:
+        days[rule].add(day)
+    return _Standing(
+        {rule for rule, _ in found["stands"]},
+        {rule.id for rule in needing} - {rule for rule, _ in found["able"]},
+        days,
+        {day for _, day in found["ended"]},
+    )
 
 
 _STANDS = """
-    SELECT rule FROM ledger.flag
-    WHERE account = ANY (%(accounts)s) AND upper_inf(recorded_during)
+    SELECT 'stands' AS what, rule, NULL::date AS day FROM ledger.flag
+    WHERE account = ANY ($1::text[]) AND upper_inf(recorded_during)
     UNION
-    SELECT rule FROM ledger.label
-    WHERE account = ANY (%(accounts)s) AND upper_inf(recorded_during)
+    SELECT 'stands', rule, NULL FROM ledger.label
+    WHERE account = ANY ($1::text[]) AND upper_inf(recorded_during)
+    UNION
+    SELECT 'flagged', rule, (occurred_at AT TIME ZONE 'UTC')::date FROM ledger.flag
+    WHERE rule = ANY ($2::text[]) AND upper_inf(recorded_during)
+      AND occurred_at >= $3::date::timestamp AT TIME ZONE 'UTC'
+    UNION
+    SELECT 'ended', '', day FROM ledger.episode_day WHERE day >= $3::date
 """
-_HAS = sql.SQL("SELECT FROM {} WHERE account = ANY (%(accounts)s) LIMIT 1")
-_STANDS_ON_DAYS = """
-    SELECT DISTINCT rule, (occurred_at AT TIME ZONE 'UTC')::date
-    FROM ledger.flag
-    WHERE rule = ANY (%(rules)s) AND upper_inf(recorded_during)
-      AND occurred_at >= %(first)s::timestamp AT TIME ZONE 'UTC'
+_ABLE = """
+    SELECT 'able', %(rule)s, NULL
+    WHERE EXISTS (SELECT FROM {} needed WHERE account = ANY ($1::text[]))
 """
-_ENDED = "SELECT day FROM ledger.episode_day WHERE day >= %(first)s"
 
-_TAKE_ACCOUNTS = "DELETE FROM ledger.changed_account RETURNING facts, account"
-# A span may be endless: all that there is was valued again.
-_TAKE_TIMES = """
-    WITH taken AS (DELETE FROM ledger.changed_times RETURNING venue, times)
-    SELECT greatest(lower(span), %s), venue, least(upper(span), %s)
-    FROM (SELECT venue, unnest(range_agg(times)) AS span FROM taken GROUP BY venue) spans
-"""
-# A row without a value is one of its episode, too: it may join what is before it and after.
-_VALUED = """
-    SELECT account FROM ledger.valuation
-    WHERE venue = %(venue)s AND block_at >= %(low)s AND block_at <= %(high)s
-    UNION
-    SELECT account FROM ledger.unvalued
-    WHERE venue = %(venue)s AND block_at >= %(low)s AND block_at <= %(high)s
-"""
-# Who is known as a liquidator since before stays one, whatever he did later.
-_ACTED = """
-    SELECT liquidator FROM (
-        SELECT liquidator FROM ledger.lending_liquidation
-        WHERE venue = %(venue)s AND block_at >= %(low)s AND block_at <= %(high)s
-        UNION
-        SELECT liquidator FROM ledger.liquidation
-        WHERE venue = %(venue)s AND block_at >= %(low)s AND block_at <= %(high)s
-    ) acted
-    WHERE liquidator IS NOT NULL AND NOT EXISTS (
-        SELECT FROM ledger.label known
-        WHERE known.account = acted.liquidator AND known.venue = ledger.chain_or_venue(%(venue)s)
-          AND known.rule = 'ROLE_LIQUIDATOR' AND upper_inf(known.recorded_during)
-          AND lower(known.valid_during) <= %(low)s
-    )
-"""
+_TAKE_CHANGED = "SELECT * FROM ledger.take_changed($1)"
 # Of liquidators contracts alone can never be called something.
 _WITH_CODE = "SELECT DISTINCT account FROM ledger.account_code WHERE account = ANY (%(accounts)s)"
 _NOTE_SINCE = """
@@ -302,7 +267,7 @@ _NOTE_SINCE = """
           WHERE block_at >= %(since)s
     UNION SELECT account, 'account_days' FROM ledger.account_day
           WHERE day >= (%(since)s::timestamptz AT TIME ZONE 'UTC')::date
-    ON CONFLICT DO NOTHING
+    ON CONFLICT (account, facts) DO UPDATE SET since = NULL, until = NULL
 """
 
 # -- one rule ------------------------------------------------------------------------------------
@@ -339,15 +304,14 @@ def _apply(connection: Connection, rule: Rule, definition: str, look: _Look) -> 
         row: Any = cursor.execute(statement, values).fetchone()
     else:
         text = cursor.mogrify(_of_some(statement), values)
-        [row] = prepared.execute(connection, text, _LOOKS, look)
+        [row] = prepared.execute(connection, text, look)
     withdrawn, new, violation = row
     if violation is not None:
         raise NeverLabelled(violation)
     return Change(rule, new, withdrawn)
 
 
-_LOOKS = ("text[]", "date[]", "timestamptz")  # of a _Look, as $1 to $3
-_PLACES = {"%(accounts)s": "$1", "%(on_days)s": "$2", "%(since)s": "$3"}
+_PLACES = {"%(accounts)s": "$1", "%(on_days)s": "$2", "%(since)s": "$3"}  # in a _Look
 
 
 def _of_some(statement: str) -> str:
@@ -390,10 +354,13 @@ _LOOKED_AT = {
         " = ANY (%(on_days)s::date[]))"
     ),
 }
-# What is new waits for what it takes the place of: one alone of a kind may stand.
+# What is new waits for what it takes the place of: one alone of a kind may stand. The look names
+# types, whichever of it the query asks for.
 _APPLY = sql.SQL(
     """
-    WITH found AS MATERIALIZED ({query}
+    WITH look AS (
+        SELECT %(accounts)s::text[], %(on_days)s::date[], %(since)s::timestamptz
+    ), found AS MATERIALIZED ({query}
     ), withdrawn AS (
         UPDATE {table} stored
         SET recorded_during = tstzrange(lower(recorded_during), clock_timestamp())

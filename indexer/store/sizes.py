@@ -8,7 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import cache, reduce
 from itertools import pairwise
+from operator import or_
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,6 +27,19 @@ BEGINNING, END = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UT
 _ROWS_AT_ONCE = 100_000  # of a window while all is made again: they fit into the memory of a sort
 
 
+class Span(NamedTuple):
+    """From the first to the last time that something is another of."""
+
+    since: datetime
+    until: datetime
+
+    def __or__(self, other: "Span") -> "Span":
+        return Span(min(self.since, other.since), max(self.until, other.until))
+
+
+EVER = Span(BEGINNING, END)
+
+
 class Refreshed(NamedTuple):
     """What became of episodes.
 
@@ -39,26 +54,42 @@ class Refreshed(NamedTuple):
     largest: Decimal
 
 
-def hash_of(connection: Connection, definition: str) -> str:
+class Sizing(NamedTuple):
+    """A definition that says what an account suffered.
+
+    `meaning` changes with what it means; `query` gives the episodes of rows of accounts within
+    times, on `venues`."""
+
+    definition: str
+    meaning: str
+    gap: timedelta
+    query: str
+    venues: list[str]
+
+
+def sizing(connection: Connection, definition: str) -> Sizing:
     """What a definition means; ConfigError where it cannot say what an account suffered."""
-    row: Any = connection.execute(
-        "SELECT hash || ' ' || md5(account_query || query), body FROM ledger.definition"
-        " WHERE id = %s",
-        (definition,),
-    ).fetchone()
-    if row is None:
+    found: list[Any] = prepared.execute(connection, _DEFINED, (definition,))
+    if not found:
         raise ConfigError(f"there is no definition {definition!r}: indexer definitions")
-    found, body = row
-    problem = _problem(msgspec.json.decode(body, type=Definition))
+    [(body, *said)] = found
+    problem = _problem(body)
     if problem is not None:
         raise ConfigError(f"sizes cannot be told under {definition}: {problem}")
-    return str(found)
+    return Sizing(definition, *said)
 
 
+_DEFINED = """
+    SELECT body, hash || ' ' || md5(account_query || query), gap,
+           ledger.episodes_query(account_query), ledger.venues_with_rows()
+    FROM ledger.definition WHERE id = $1
+"""
 _BELOW_ZERO = {"margin_lost", "realised", "bonus", "loss"}
 
 
-def _problem(d: Definition) -> str | None:
+@cache
+def _problem(body: bytes) -> str | None:
+    d = msgspec.json.decode(body, type=Definition)
     if not d.is_of_accounts:
         return (
             "what it counts of an account depends on others, on labels, on what is final, or leaves"
@@ -71,17 +102,17 @@ def _problem(d: Definition) -> str | None:
     return None
 
 
-def refresh(connection: Connection, definition: str, changed: Mapping[str, datetime]) -> Refreshed:
-    """Make the episodes of accounts again, within a transaction: of those that lost rows all, of
-    others from the earliest time on that stands beside any."""
-    groups = (
-        (BEGINNING, [account for account, since in changed.items() if since == BEGINNING]),
-        (
-            min((since for since in changed.values() if since > BEGINNING), default=END),
-            [account for account, since in changed.items() if since > BEGINNING],
-        ),
-    )
-    made = [_again(connection, definition, *group) for group in groups if group[1]]
+def refresh(connection: Connection, sizing: Sizing, changed: Mapping[str, Span]) -> Refreshed:
+    """Make the episodes of accounts again, within a transaction: all of those of which any row may
+    be another, of others those that stand beside the times of any."""
+    groups = [
+        [one for one in changed if (changed[one] == EVER) is is_ever] for is_ever in (True, False)
+    ]
+    made = [
+        _again(connection, sizing, reduce(or_, (changed[one] for one in group)), group)
+        for group in groups
+        if group
+    ]
     gone = [one for part in made for one in part.gone]
     come = [one for part in made for one in part.come]
     return Refreshed(
@@ -121,56 +152,41 @@ class _Made(NamedTuple):
     looked_at: Sequence[_Episode]
 
 
-def _again(connection: Connection, definition: str, since: datetime, accounts: list[str]) -> _Made:
-    values: dict[str, Any] = {"definition": definition, "accounts": accounts, "since": since}
-    row: Any = connection.execute(_BEGIN, values).fetchone()
-    begun, ended, values["gap"], query = row
-    values["begun"] = begun
-    old = set(_episodes(connection.execute(_STORED, {"accounts": accounts, "ended": ended})))
-    made = _episodes(_made(connection, query, values))
-    new = {one for one in made if one.last_at >= ended}
+def _again(connection: Connection, sizing: Sizing, span: Span, accounts: list[str]) -> _Made:
+    """What is further away than the gap is an episode of its own, whatever became of the span: it
+    stays, though rows are read from when the first of the others began, and to when the last ended,
+    which may be in its middle."""
+    near = Span(max(span.since - sizing.gap, BEGINNING), min(span.until + sizing.gap, END))
+    old = set(_episodes(prepared.execute(connection, _STORED, (accounts, *near))))
+    read = reduce(or_, (Span(one.first_at, one.last_at) for one in old), span)
+    # a block as the fifth, which the query of accounts does not ask for
+    end = read.until + timedelta(microseconds=1)
+    values = (read.since, end, sizing.venues, accounts, 0, sizing.gap)
+    made = _episodes(prepared.execute(connection, sizing.query, values))
+    new = {one for one in made if one.last_at >= near.since and one.first_at <= near.until}
     gone, come = list(old - new), list(new - old)
     if gone:
-        keys = [[one[column] for one in gone] for column in (0, 1, 2, 4)]
+        keys = [[one[column] for one in gone] for column in (0, 1, 2, 5)]
         connection.execute(_TAKE_AWAY, keys)
     if come:
         connection.execute(_ADD, [list(column) for column in zip(*come, strict=True)])
-    return _Made(begun, gone, come, list(old | new))
+    return _Made(read.since, gone, come, list(old | new))
 
 
 def _episodes(rows: Iterable[Any]) -> Iterator[_Episode]:
     return (_Episode(*row) for row in rows)
 
 
-def _made(connection: Connection, query: str, values: Mapping[str, Any]) -> list[Any]:
-    """The episodes that rows make now."""
-    text: Any = connection.execute("SELECT ledger.episodes_query(%s)", (query,)).fetchone()
-    venues: Any = connection.execute("SELECT ledger.venues_with_rows()").fetchone()
-    given = (values["begun"], END, venues[0], values["accounts"], None, values["gap"])
-    types = ("timestamptz", "timestamptz", "text[]", "text[]", "bigint", "interval")
-    return prepared.execute(connection, text[0], types, given)
-
-
-# What ended longer than the gap before is an episode of its own, whatever came since: it stays, as
-# rows are read from the time on that the first of the others began, which may be in its middle.
-_BEGIN = """
-    SELECT least(%(since)s::timestamptz, (
-               SELECT min(first_at) FROM ledger.episode
-               WHERE account = ANY (%(accounts)s)
-                 AND last_at >= %(since)s::timestamptz - gap)),
-           %(since)s::timestamptz - gap, gap, account_query
-    FROM ledger.definition WHERE id = %(definition)s
-"""
 _STORED = """
     SELECT account, venue, dex, instrument, first_at, last_at, records, unvalued, usd
-    FROM ledger.episode WHERE account = ANY (%(accounts)s) AND last_at >= %(ended)s
+    FROM ledger.episode WHERE account = ANY ($1) AND last_at >= $2 AND first_at <= $3
 """
 _TAKE_AWAY = """
     DELETE FROM ledger.episode old
     USING unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[])
-        AS gone (account, venue, dex, first_at)
-    WHERE (old.account, old.venue, old.dex, old.first_at)
-        = (gone.account, gone.venue, gone.dex, gone.first_at)
+        AS gone (account, venue, dex, last_at)
+    WHERE (old.account, old.venue, old.dex, old.last_at)
+        = (gone.account, gone.venue, gone.dex, gone.last_at)
 """
 _ADD = """
     INSERT INTO ledger.episode
@@ -202,14 +218,12 @@ def _count_days(
     if not counts:
         return set()
     rows = [(*key, *count) for key, count in sorted(counts.items())]
+    instruments, days = zip(*counts, strict=True)
     connection.execute(_COUNT, [list(column) for column in zip(*rows, strict=True)])
     connection.execute(
-        "DELETE FROM ledger.episode_day WHERE episodes = 0 AND day = ANY (%s)",
-        ([day for _, day in counts],),
+        "DELETE FROM ledger.episode_day WHERE episodes = 0 AND day = ANY (%s)", ([*days],)
     )
-    connection.execute(
-        _FORGET, ([instrument for instrument, _ in counts], [day for _, day in counts])
-    )
+    connection.execute(_FORGET, ([*instruments], [*days]))
     return {day for (_, day), (_, _, usd) in counts.items() if usd < 0}
 
 
@@ -284,10 +298,14 @@ def _edges(connection: Connection) -> list[datetime]:
         SELECT min(low), max(high), (
             SELECT sum(greatest(reltuples, 0)) FROM pg_class
             WHERE oid IN ('ledger.liquidation'::regclass, 'ledger.lending_liquidation'::regclass))
-        FROM (
-            SELECT min(block_at) AS low, max(block_at) AS high FROM ledger.liquidation
-            UNION ALL SELECT min(block_at), max(block_at) FROM ledger.lending_liquidation
-            UNION ALL SELECT min(block_at), max(block_at) FROM ledger.ledger_liquidation
+        FROM unnest(ledger.venues_with_rows()) of_venue
+        CROSS JOIN LATERAL (  -- of a venue, which has an index by time
+            SELECT min(block_at) AS low, max(block_at) AS high
+            FROM ledger.liquidation WHERE venue = of_venue
+            UNION ALL SELECT min(block_at), max(block_at)
+            FROM ledger.lending_liquidation WHERE venue = of_venue
+            UNION ALL SELECT min(block_at), max(block_at)
+            FROM ledger.ledger_liquidation WHERE venue = of_venue
         ) found
         """
     ).fetchone()
@@ -325,5 +343,5 @@ _WHOLE = """
         ) begun
     ) placed
     GROUP BY account, venue, dex, instrument, episode
-    ORDER BY 1, 2, 3, 5
+    ORDER BY 1, 6, 2, 3
 """
