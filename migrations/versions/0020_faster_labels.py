@@ -6,8 +6,8 @@ thousand, of which a block concerns a few. So rows that go are noted with their 
 
 from alembic import op
 
-revision = "0017"
-down_revision = "0015"
+revision = "0020"
+down_revision = "0019"
 
 TABLES = """
 ALTER TABLE ledger.changed_account ADD COLUMN since timestamptz, ADD COLUMN until timestamptz,
