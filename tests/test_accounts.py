@@ -544,7 +544,7 @@ CASES: dict[str, tuple[Held, Any, CallResult]] = {
         Held("base", "77", "fluid.base"), asked(FLUID, "ownerOf(uint256)", 77), says("address", A),
     ),
     "synthetix_v3": (
-        Held("base", "170141183460469231731687303715884105728", "synthetix_v3.base"),
+        Held("base", "170141183460469231731687303715884105728", "synthetix_perps_v3.base"),
         asked(PERPS, "ownerOf(uint256)", 2**127), says("address", A),
     ),
 }  # fmt: skip
