@@ -48,6 +48,7 @@ from tests.devchain.full_node import FullNode
 from tests.devchain.packages import folder
 from tests.fake_chain import NOTHING, RESULTS, REVERTED, asked, says
 from tests.ledger_rows import Rows, in_order, rows
+from tests.oracle_world import write_case
 from tests.rpc_proxy import FakeClock, Http
 
 AAVE, EULER, TROVES = "aave_v3.ethereum", "euler_v2.ethereum", "asymmetry_usdaf.ethereum"
@@ -544,7 +545,7 @@ CASES: dict[str, tuple[Held, Any, CallResult]] = {
         Held("base", "77", "fluid.base"), asked(FLUID, "ownerOf(uint256)", 77), says("address", A),
     ),
     "synthetix_v3": (
-        Held("base", "170141183460469231731687303715884105728", "synthetix_v3.base"),
+        Held("base", "170141183460469231731687303715884105728", "synthetix_perps_v3.base"),
         asked(PERPS, "ownerOf(uint256)", 2**127), says("address", A),
     ),
 }  # fmt: skip
@@ -557,6 +558,22 @@ AROUND: Answers = {
     asked(C, "troveNFT()"): says("address", B),
 }
 each_way = pytest.mark.parametrize("method", sorted(CASES))
+
+
+def test_whoever_lost_a_perpetual_is_asked_about_as_its_row_names_it(
+    connection: Connection,
+) -> None:
+    """A row of Synthetix v3, and its number to the contract of its NFT."""
+    write_case(connection, "synthetix_perps_v3/window_of_a_long")
+
+    (one,) = store.wanted(connection, "base", ["synthetix_perps_v3.base"], 1_000)
+
+    account = str(2**127 + 19)
+    assert (one.account, one.market, one.owners) == (account, "100:ETH", ())
+    held = Held("base", one.account, one.venue, one.market)
+    answers = {asked(PERPS, "ownerOf(uint256)", 2**127 + 19): says("address", A)}
+    assert whose("synthetix_v3", held, answers).owner == A
+    assert list(store.wanted(connection, "base", ["synthetix_perps_v3.base"], 999)) == []
 
 
 @each_way

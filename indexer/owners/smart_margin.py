@@ -1,5 +1,5 @@
-"""Kwenta's smart margin accounts, which trade Synthetix perps of version 2. No venue file reads
-those yet; the accounts may be liquidated elsewhere too."""
+"""Kwenta's smart margin accounts, which trade Synthetix perps of version 2; they may be liquidated
+elsewhere too."""
 
 from indexer.account_model import Way
 from indexer.evm_model import Deployment

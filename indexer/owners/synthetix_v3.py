@@ -1,4 +1,4 @@
-"""Synthetix v3 perps: an account is an NFT. No venue file reads them yet."""
+"""Synthetix perps v3: an account is an NFT."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ WAY = Way(
     method="synthetix_v3",
     ask=ask,
     is_for=lambda held: (
-        (held.venue or "").startswith("synthetix_v3.") and number_of(held.account) is not None
+        (held.venue or "").startswith("synthetix_perps_v3.") and number_of(held.account) is not None
     ),
     vouchers=(
         Deployment(

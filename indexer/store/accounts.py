@@ -63,11 +63,18 @@ def wanted(
                        (array_agg(market ORDER BY block_number DESC, event_key))[1] AS market,
                        coalesce(array_agg(DISTINCT owner) FILTER (WHERE owner IS NOT NULL), '{}')
                            AS owners
-                FROM ledger.lending_liquidation l
-                WHERE venue = ANY (%(venues)s) AND block_number <= %(final)s
-                  AND (%(again)s OR NOT EXISTS (
-                      SELECT FROM ledger.account_asked asked
-                      WHERE (asked.account, asked.venue) = (l.account, l.venue)))
+                FROM (
+                    SELECT venue, account, block_number, event_key, market, owner
+                    FROM ledger.lending_liquidation
+                    WHERE venue = ANY (%(venues)s) AND block_number <= %(final)s
+                    UNION ALL
+                    SELECT venue, account, block_number, event_key, market, NULL
+                    FROM ledger.liquidation
+                    WHERE venue = ANY (%(venues)s) AND block_number <= %(final)s
+                ) l
+                WHERE %(again)s OR NOT EXISTS (
+                    SELECT FROM ledger.account_asked asked
+                    WHERE (asked.account, asked.venue) = (l.account, l.venue))
                 GROUP BY venue, account
             ) l
             JOIN ledger.block first ON first.chain = %(chain)s AND first.block_number = l.first

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import posixpath
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -9,10 +11,25 @@ from pathlib import Path
 import msgspec
 
 from tests.devchain.contracts import Code
-from tests.devchain.packages import CACHE, MORPHO_BLUE, SOLC, folder, program
+from tests.devchain.packages import (
+    CACHE,
+    MORPHO_BLUE,
+    OPENZEPPELIN_2,
+    SOLC,
+    SOLC_0_5,
+    SYNTHETIX,
+    Package,
+    folder,
+    program,
+)
 
 HERE = Path(__file__).parent
 OUTPUT = ["abi", "evm.bytecode.object", "evm.bytecode.linkReferences"]
+# Of the market and of what it cannot be without.
+SYNTHETIX_ROOTS = (
+    "AddressResolver", "FlexibleStorage", "FuturesMarketManager", "PerpsV2Market",
+    "PerpsV2MarketLiquidate", "PerpsV2MarketState", "PerpsV2MarketViews", "ProxyPerpsV2",
+)  # fmt: skip
 
 
 class _Bytecode(msgspec.Struct):
@@ -55,7 +72,38 @@ def morpho() -> dict[str, Code]:
     return compiled({str(file.relative_to(root)): file.read_text("utf-8") for file in files})
 
 
-def compiled(sources: dict[str, str], cache: Path = CACHE) -> dict[str, Code]:
+def stubs() -> dict[str, Code]:
+    """The contracts of Perps.sol, which stand around those of perpetuals."""
+    return compiled({"Perps.sol": (HERE / "Perps.sol").read_text("utf-8")})
+
+
+def synthetix() -> dict[str, Code]:
+    """The contracts of a market of perps v2 (10 s the first time)."""
+    packages = {"contracts": SYNTHETIX, "openzeppelin-solidity-2.3.0": OPENZEPPELIN_2}
+    sources: dict[str, str] = {}
+    wanted = [f"contracts/{name}.sol" for name in SYNTHETIX_ROOTS]
+    while wanted:
+        path = wanted.pop()
+        if path not in sources:
+            first, _, rest = path.partition("/")
+            root = folder(packages[first])
+            file = root / (path if first == "contracts" else rest)
+            sources[path] = file.read_text("utf-8")
+            wanted += _imported(sources[path], path)
+    return compiled(sources, solc=SOLC_0_5)
+
+
+def _imported(source: str, path: str) -> list[str]:
+    """The files that a file imports, as paths."""
+    found: list[str] = re.findall(r'^import "([^"]+)";', source, re.MULTILINE)
+    here = posixpath.dirname(path)
+    return [
+        posixpath.normpath(posixpath.join(here, one)) if one.startswith(".") else one
+        for one in found
+    ]
+
+
+def compiled(sources: dict[str, str], cache: Path = CACHE, solc: Package = SOLC) -> dict[str, Code]:
     """All contracts in these files, by name; raises ValueError with what the compiler says."""
     question = msgspec.json.encode(
         {
@@ -68,9 +116,9 @@ def compiled(sources: dict[str, str], cache: Path = CACHE) -> dict[str, Code]:
         },
         order="sorted",
     )
-    kept = cache / f"compiled-{SOLC.version}-{hashlib.sha256(question).hexdigest()[:16]}.json"
+    kept = cache / f"compiled-{solc.version}-{hashlib.sha256(question).hexdigest()[:16]}.json"
     if not kept.is_file():
-        _write(kept, _answer(question))
+        _write(kept, _answer(question, solc))
     output = msgspec.json.decode(kept.read_bytes(), type=_Output)
     return {
         name: Code.of(contract.abi, contract.evm.bytecode.object)
@@ -79,8 +127,8 @@ def compiled(sources: dict[str, str], cache: Path = CACHE) -> dict[str, Code]:
     }
 
 
-def _answer(question: bytes) -> bytes:
-    script, soljson = HERE / "compile.js", folder(SOLC) / "soljson.js"
+def _answer(question: bytes, solc: Package) -> bytes:
+    script, soljson = HERE / "compile.js", folder(solc) / "soljson.js"
     arguments: tuple[str | Path, ...] = (program("node"), script, soljson)
     answer = subprocess.run(arguments, input=question, capture_output=True, check=True).stdout
     errors = [

@@ -13,7 +13,7 @@ from tests.devchain.priced import Priced
 
 @pytest.fixture(scope="session")
 def packages() -> list[Path]:
-    """All that the registry has to give (149 MB the first time): without it the session waits for
+    """All that the registry has to give (157 MB the first time): without it the session waits for
     it once, and skips."""
     return [folder(package) for package in ALL]
 

@@ -113,6 +113,11 @@ class Contract:
         )
         return found
 
+    def selector(self, name: str) -> bytes:
+        """The four bytes that call a function of which there is one of this name."""
+        (found,) = (one for one in self._functions.values() if one.name == name)
+        return found.selector
+
     def data(self, name: str, *arguments: Any) -> str:
         """The call of a function as hex text."""
         function = self._function(name, arguments)

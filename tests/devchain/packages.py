@@ -108,8 +108,43 @@ VENUS_ISOLATED = Package(
         "artifacts/hardhat-deploy/solc_0.8/openzeppelin/proxy/ERC1967/ERC1967Proxy.sol/",
     ),
 )
+# The contracts as they stood on Optimism in April 2023, on pools of Uniswap's.
+PERP_V2 = Package(
+    "@perp/curie-deployments",
+    "2023.4.12-1681295833590",
+    "NJbTy3frix5AQS5Bk/littykkmQ/m1rFD5HUQG8b0SDVGsqvIsSr5NSlhwb+UGJS7EHtgxevh4P4dTPc4dN6lQ==",
+    ("optimism/core/artifacts/contracts/",),
+)
+UNISWAP_V3 = Package(
+    "@uniswap/v3-core",
+    "1.0.1",
+    "7pVk4hEm00j9tc71Y9+ssYpO6ytkeI0y7WE9P6UcmNzhxPePwyAxImuhVsTqWK9YFvzgtvzJHi64pBl4jUzKMQ==",
+    (
+        "artifacts/contracts/UniswapV3Factory.sol/UniswapV3Factory.json",
+        "artifacts/contracts/UniswapV3Pool.sol/UniswapV3Pool.json",
+    ),
+)
+SYNTHETIX = Package(
+    "synthetix",
+    "2.102.1",
+    "SJsFT5VRqkQjqDO2K3s2h9LqnPjIIqAPEP6wV9MKnC5rcCBzkKYsHbba0Q+pRHxrM18ODic4HC51AYtaQcRu/Q==",
+    ("contracts/",),
+)
+OPENZEPPELIN_2 = Package(
+    "openzeppelin-solidity",
+    "2.3.0",
+    "QYeiPLvB1oSbDt6lDQvvpx7k8ODczvE474hb2kLXZBPKMsxKT1WxTCHBYrCU7kS7hfAku4DcJ0jqOyL+jvjwQw==",
+    ("contracts/math/",),
+)
+SOLC_0_5 = Package(
+    "solc",
+    "0.5.16",
+    "weEtRtisJyf+8UjELs7S4ST1KK7UIq6SRB7tpprfJBL9b5mTrZAT7m4gJKi2h6MiBpuSWfnraK8BnkyWzuTMRA==",
+    ("soljson.js",),
+)
 ALL = (
-    ANVIL, SOLC, AAVE_V2, AAVE_V3, COMPOUND_V2, MORPHO_BLUE, VENUS_CORE, VENUS_ISOLATED,
+    ANVIL, SOLC, AAVE_V2, AAVE_V3, COMPOUND_V2, MORPHO_BLUE, VENUS_CORE, VENUS_ISOLATED, PERP_V2,
+    UNISWAP_V3, SYNTHETIX, OPENZEPPELIN_2, SOLC_0_5,
 )  # fmt: skip
 
 
