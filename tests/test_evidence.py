@@ -86,7 +86,8 @@ def test_a_saved_transaction_is_real_on_a_public_chain_alone() -> None:
 
 
 def test_the_local_chain_liquidates_what_it_is_said_to() -> None:
-    assert liquidated_on_the_local_chain() == set(test_devchain.PROTOCOLS)
+    perps = {"perp_v2", "synthetix_perps_v2"}  # tests/devchain/test_perps.py
+    assert liquidated_on_the_local_chain() == {*test_devchain.PROTOCOLS, *perps}
 
 
 def test_real_blocks_of_the_exchange_decode(real_data: Path) -> None:

@@ -115,6 +115,7 @@ def _coin(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry:
 SPEC = ProtocolSpec(
     name="perp_v2",
     kind="perp",
+    evidence="contracts",
     contracts={
         "clearing_house": Contract(
             abi="perp_v2_clearing_house.json",

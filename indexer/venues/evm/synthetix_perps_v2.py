@@ -94,6 +94,7 @@ def _coin(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry:
 SPEC = ProtocolSpec(
     name=NAME,
     kind="perp",
+    evidence="contracts",
     contracts={
         "manager": Contract(
             abi="synthetix_perps_v2_manager.json", events={"MarketAdded": FactMap(also=_added)}
