@@ -35,6 +35,7 @@ from indexer.evm_model import (
     Leg,
     LendingLiquidation,
     Log,
+    LogFilter,
     MissingFact,
     PerpLiquidation,
     PerpMap,
@@ -235,16 +236,20 @@ class _Place(msgspec.Struct, frozen=True):
 Reader = Callable[[Log, str, Facts], Decoded]
 Shape = tuple[str, int]  # the first topic and the number of topics
 Wanted = Callable[[Log], bool]
+# The second topics that are wanted, by first topic; None: any.
+Seconds = Mapping[str, frozenset[str] | None]
 
 
 class _Events:
     """The events of one contract interface, compiled. `wanted` is of those shapes that also mean
-    other things: whether a log is one of ours."""
+    other things: whether a log is one of ours. `seconds` are by first topic the second topics that
+    ours have, None where it may be any."""
 
     def __init__(self, contract: Contract, spec: ProtocolSpec) -> None:
         self.readers: dict[Shape, Reader] = {}
         self.topics: dict[str, set[int]] = defaultdict(set)
         self.wanted: dict[Shape, Wanted] = {}
+        self.seconds: Seconds = {}
         self.liquidations: set[Shape] = set()
         for layout, use in layouts(contract):
             shape = layout.topic0, layout.topics
@@ -254,11 +259,29 @@ class _Events:
                 self.liquidations.add(shape)
             if isinstance(use, PerpMap | SiblingMap) and (use.when or use.only):
                 self.wanted[shape] = wanted_by(layout, use.when, use.only)
+            when = use.when if isinstance(use, PerpMap | SiblingMap) else {}
+            self.seconds = _united(self.seconds, {layout.topic0: _second_topics(layout, when)})
 
     def wants(self, log: Log) -> bool:
         """Whether a log with a first topic of ours is none of the others that have it."""
         wanted = self.wanted.get((log.topics[0], len(log.topics)))
         return wanted is None or wanted(log)
+
+
+def _second_topics(layout: Layout, when: Mapping[str, tuple[Value, ...]]) -> frozenset[str] | None:
+    """Those of which `when` has one right after the first topic; None: any."""
+    values = when.get(layout.names[0], ()) if layout.indexed else ()
+    return frozenset(_topic(layout.indexed[0], value) for value in values) or None
+
+
+def _united(one: Seconds, other: Seconds) -> Seconds:
+    """Where one side takes any, any is taken."""
+    return {
+        first: None
+        if any(first in side and side[first] is None for side in (one, other))
+        else (one.get(first) or frozenset()) | (other.get(first) or frozenset())
+        for first in one.keys() | other.keys()
+    }
 
 
 def wanted_by(
@@ -541,6 +564,17 @@ class Decoder:
         roles = self._specs[protocol].contracts
         events = (self._roles[f"{protocol}/{role}"] for role in roles)
         return sorted({topic for event in events for topic in event.topics})
+
+    def filter(self, venues: Iterable[str]) -> LogFilter:
+        """What to ask a node for some venues, of any emitter: what is not ours but looks like it
+        goes to quarantine."""
+        seconds: Seconds = {}
+        for venue in venues:
+            protocol = venue.partition(".")[0]
+            for role in self._specs[protocol].contracts:
+                seconds = _united(seconds, self._roles[f"{protocol}/{role}"].seconds)
+        pairs = {(first, second) for first, chosen in seconds.items() for second in chosen or ()}
+        return LogFilter(None, frozenset(seconds), frozenset(pairs))
 
     def decode(self, log: Log, facts: Facts) -> Decoded | None:
         """What one log is by itself; None is not ours. Never raises on a log."""

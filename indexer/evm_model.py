@@ -63,24 +63,39 @@ class BlockRef(msgspec.Struct, frozen=True, gc=False):
 class LogFilter(NamedTuple):
     """Which logs: of these emitters (None: of anybody) with one of these first topics.
 
-    All in lower case; both must not be empty, since a node reads that as "everything"."""
+    Of a first topic in `pairs` only those with one of the second topics that stand there with it.
+    All in lower case; the first two must not be empty, since a node reads that as "everything"."""
 
     addresses: frozenset[str] | None
     topics0: frozenset[str]
+    pairs: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def terms(self) -> int:
         """The length of its longer list."""
         return max(len(self.addresses or ()), len(self.topics0))
 
+    @property
+    def topics1(self) -> frozenset[str]:
+        """The second topics of a part: it has either none or one first topic that wants them."""
+        return frozenset(second for _, second in self.pairs)
+
     def parts(self, terms: int) -> "list[LogFilter]":
-        """Filters with at most so many addresses and topics each; together they are this one."""
+        """Filters with at most so many addresses and topics each, and a first topic that wants
+        second ones alone, as a node can be asked; together they are this one."""
+        chosen = frozenset(first for first, _ in self.pairs)
+        alone = [(frozenset({first}), self._pairs_of(first)) for first in sorted(chosen)]
+        plain = [(topics0, frozenset[tuple[str, str]]())
+                 for topics0 in _cut(self.topics0 - chosen, terms)]  # fmt: skip
         return [
-            LogFilter(addresses, topics0)
+            LogFilter(addresses, topics0, pairs)
             for addresses in _cut(self.addresses, terms)
-            for topics0 in _cut(self.topics0, terms)
+            for topics0, pairs in (*plain, *alone)
             if topics0
         ]
+
+    def _pairs_of(self, first: str) -> frozenset[tuple[str, str]]:
+        return frozenset(pair for pair in self.pairs if pair[0] == first)
 
     def wants(self, log: Log) -> bool:
         """Whether a log is one of these."""
@@ -88,7 +103,12 @@ class LogFilter(NamedTuple):
             (self.addresses is None or log.address in self.addresses)
             and bool(log.topics)
             and log.topics[0] in self.topics0
+            and self._wants_second(log.topics)
         )
+
+    def _wants_second(self, topics: tuple[str, ...]) -> bool:
+        seconds = {second for first, second in self.pairs if first == topics[0]}
+        return not seconds or (topics[1:2] != () and topics[1] in seconds)
 
 
 def _cut(words: frozenset[str] | None, size: int) -> list[Any]:

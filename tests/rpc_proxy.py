@@ -273,8 +273,9 @@ class Node:
 
     def _logs_of(self, block: Json, wanted: Json) -> Iterator[Json]:
         for log in self.chain.logs[block["hash"]]:
-            if log["address"] in wanted.get("address", [log["address"]]) and (
-                log["topics"][0] in wanted["topics"][0]
+            if log["address"] in wanted.get("address", [log["address"]]) and all(
+                topic in asked
+                for topic, asked in zip(log["topics"], wanted["topics"], strict=False)
             ):
                 yield log
 

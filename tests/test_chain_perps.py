@@ -325,3 +325,18 @@ def test_a_join_sees_only_those_logs_of_others_that_are_chosen() -> None:
     ]
     assert decoder.transaction(logs, {}, is_whole=True) == []
     assert seen == [8]
+
+
+def test_a_node_is_asked_for_the_chosen_second_topic_where_all_venues_choose_one() -> None:
+    """GMX v2 has one first topic for all that it logs; of another venue's event any will do."""
+    emitted = "0x137a44067c8961cd7e1d876f4754a5a3a75989b4552f1843fc69c3b372def160"  # EventLog1
+    chosen = "0x07d51b51b408d7c62dcc47cc558da5ce6a6e0fd129a427ebce150f52b0e5171a"
+    alone = DECODER.filter(["gmx_v2.arbitrum"])
+    both = DECODER.filter(["gmx_v2.arbitrum", "aave_v3.arbitrum"])
+
+    assert (alone.topics0, alone.pairs) == ({emitted}, {(emitted, chosen)})
+    assert both.pairs == alone.pairs
+    assert both.topics0 == {emitted, *DECODER.topics("aave_v3.arbitrum")}
+    assert [sorted(part.topics0) for part in both.parts(99)] == [
+        sorted(DECODER.topics("aave_v3.arbitrum")), [emitted],
+    ]  # fmt: skip

@@ -25,7 +25,6 @@ from indexer.evm_model import (
     Deployment,
     Fact,
     Log,
-    LogFilter,
     LogRange,
     MissingFact,
     Position,
@@ -58,9 +57,7 @@ class Reader:
         self.source = source
         self.known = known
         self.chain = source.profile.name
-        topics = {topic for venue in known.venues for topic in known.decoder.topics(venue)}
-        # of any emitter: what is not ours but looks like it goes to quarantine
-        self.filter = LogFilter(None, frozenset(topics))
+        self.filter = known.decoder.filter(known.venues)
 
     def range(self, block_from: int, block_to: int, *, is_check: bool = False) -> Reading:
         """The first of some final blocks, as many as one read brings."""

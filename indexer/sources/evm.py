@@ -573,7 +573,8 @@ def _seconds_a_block(endpoint: Endpoint) -> float:
 
 def _get_logs_call(wanted: LogFilter, bounds: dict[str, str]) -> Call:
     """Always with numbers or a hash: a tag would move during the call."""
-    params: dict[str, object] = {**bounds, "topics": [sorted(wanted.topics0)]}
+    topics = [sorted(one) for one in (wanted.topics0, wanted.topics1) if one]
+    params: dict[str, object] = {**bounds, "topics": topics}
     if wanted.addresses is not None:
         params["address"] = sorted(wanted.addresses)
     return Call("eth_getLogs", (params,))

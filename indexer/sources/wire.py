@@ -333,7 +333,11 @@ def bloom_may_hold(bloom: str | None, wanted: LogFilter) -> bool:
         return True
     bits = int(bloom, 16)
     some_address = wanted.addresses is None or any(_is_in(bits, one) for one in wanted.addresses)
-    return some_address and any(_is_in(bits, one) for one in wanted.topics0)
+    chosen = {first for first, _ in wanted.pairs}
+    return some_address and (
+        any(_is_in(bits, one) for one in wanted.topics0 - chosen)
+        or any(_is_in(bits, first) and _is_in(bits, second) for first, second in wanted.pairs)
+    )
 
 
 def _is_in(bits: int, word: str) -> bool:

@@ -555,6 +555,30 @@ def test_a_filter_without_addresses_reads_all_emitters(source: EvmSource, node: 
     assert "address" not in node.asked[-4][1][0]
 
 
+def test_an_event_that_means_more_is_asked_for_by_its_second_topic(
+    source: EvmSource, node: Node, chain: Chain
+) -> None:
+    """As GMX v2 logs all that it does under one first topic."""
+    second = "0x" + f"{1:064x}"
+    wanted = LogFilter(None, frozenset({TOPIC, OTHER_TOPIC}), frozenset({(TOPIC, second)}))
+    by_range = places(source.logs(wanted, 0, 40).logs)
+    asked = [params[0]["topics"] for method, params in node.asked if method == "eth_getLogs"]
+    by_hash = places(source.logs_of_block(chain.ref(3), wanted).logs)
+    by_receipts = places(source.logs_by_receipts(chain.ref(3), wanted).logs)
+
+    assert by_range == [place for place in ALL if place[1] == 1]
+    assert asked == [[[OTHER_TOPIC]], [[TOPIC], [second]]]
+    assert by_hash == by_receipts == [(3, 1)]
+
+
+def test_a_bloom_is_asked_for_the_second_topic_too(chain: Chain) -> None:
+    bloom = chain.blocks[3]["logsBloom"]
+    pairs = [frozenset({(TOPIC, f"0x{second:064x}")}) for second in (1, 7)]
+    filters = [LogFilter(None, frozenset({TOPIC}), one) for one in (frozenset(), *pairs)]
+
+    assert [wire.bloom_may_hold(bloom, one) for one in filters] == [True, True, False]
+
+
 @plays("T25", "too many addresses (by text, or HTTP 413)", "the list in halves, all must succeed")
 def test_T25_a_long_address_list_is_split(
     source: EvmSource, node: Node, monkeypatch: pytest.MonkeyPatch
