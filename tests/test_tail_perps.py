@@ -251,7 +251,7 @@ def test_a_token_of_level_says_what_it_is(
     ("case", "source", "worth"),
     [
         pytest.param("gtrade/v10_long", "event", [Decimal("4909.509")], id="dollars"),
-        pytest.param("gtrade/v6_4", "par", [None], id="no dollar token"),
+        pytest.param("gtrade/v6_4", "par", [Decimal("455.5")], id="an older dollar token"),
         pytest.param("nado/long", "par", [Decimal(49500)], id="a dollar token"),
         pytest.param("nado/backstop", "par", [Decimal(7000)], id="taken by the venue"),
         pytest.param(
