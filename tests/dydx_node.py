@@ -51,7 +51,7 @@ def account(owner: str, number: int) -> bytes:
 
 
 class Fill(NamedTuple):
-    """A fill as the chain makes it. Quote is that of the fill alone; `base` is what the taker got."""
+    """A fill as the chain makes it. `quote` is of the fill alone, `base` what the taker got."""
 
     taker: tuple[str, int]
     maker: tuple[str, int]

@@ -186,7 +186,8 @@ class DydxNode:
             reraise=True,
         )
         try:
-            return policy(self._round, ask)
+            answer: T = policy(self._round, ask)
+            return answer
         except _Round as nobody:
             faults = nobody.faults
         text = f"{what}: " + "; ".join(f"{name}: {fault}" for name, fault in faults.items())

@@ -71,9 +71,9 @@ class _Get(CheckedProvider):
         super().__init__(url, 1, clock)
         session = requests.Session()
 
-        def get(path: bytes) -> requests.Response:
+        def get(body: bytes) -> requests.Response:
             return session.get(
-                f"{url.rstrip('/')}{path.decode()}",
+                f"{url}{body.decode()}",
                 stream=True,
                 allow_redirects=False,
                 timeout=(CONNECT_SECONDS, SILENT_SECONDS),

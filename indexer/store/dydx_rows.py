@@ -53,7 +53,7 @@ def _raws(row: tuple[object, ...]) -> Raws:
 
 def fills(connection: Connection, venue: str, low: int, high: int) -> Iterator[Fill]:
     """Height, market, method, side, size and notional of the rows in some blocks."""
-    yield from connection.execute(  # type: ignore[misc]
+    yield from connection.execute(
         "SELECT block_number, market, method, side, size, notional FROM ledger.liquidation"
         " WHERE venue = %s AND block_number >= %s AND block_number < %s"
         " ORDER BY block_number, event_key",
