@@ -26,7 +26,6 @@ from indexer.venues import dydx as venue
 
 VENUE = venue.SPEC.name
 STEP_BLOCKS = 200
-READERS = 8  # blocks that are asked for side by side
 MOST_UNREADABLE = 100  # heights of one run: more is a sick node, not a few holes
 BEHIND = timedelta(minutes=1)
 POLL_SECONDS = 0.5
@@ -61,7 +60,7 @@ class Reader:
         self, low: int, high: int
     ) -> Iterator[tuple[Block, list[venue.Marked]] | Unreadable]:
         """Each height with its forced matches, or why it cannot be read. Raises Silent."""
-        with ThreadPoolExecutor(READERS) as threads:
+        with ThreadPoolExecutor(self._node.at_once) as threads:
             for read in threads.map(self._block, range(low, high)):
                 yield read if isinstance(read, Unreadable) else self._checked(read)
 

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -303,6 +304,7 @@ def _handler(dydx: Dydx) -> type[BaseHTTPRequestHandler]:
             self._send(dydx.told(self.path))
 
         def _send(self, answer: Http) -> None:
+            time.sleep(answer.late)
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)

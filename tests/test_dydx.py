@@ -4,6 +4,8 @@ Everything that it publishes is made up; see `dydx_node`."""
 import json
 import os
 import signal
+import subprocess
+import sys
 from base64 import b64decode
 from collections.abc import Iterator
 from datetime import timedelta
@@ -511,6 +513,80 @@ def test_follow_leaves_a_hole_where_a_height_cannot_be_read_and_goes_on(
     assert process.returncode == 1
     assert "block 110: 2 transactions, 0 results" in said
     assert coverage(connection) == [(101, 110, "every_height"), (111, 119, "every_height")]
+
+
+def test_follow_asks_a_silent_node_again_until_it_answers(
+    connection: Connection, conninfo: str, dydx: Dydx, tmp_path: Path
+) -> None:
+    dydx.last = 101
+    is_silent = False
+
+    def silent(method: str, height: int, said: Any) -> Any:
+        return Http(b"no", 502) if is_silent and method == "block_results" else said
+
+    dydx.tweak = silent
+    with following(conninfo, tmp_path, "dydx", RPC_DYDX=dydx.url) as process:
+        soon(lambda: dydx.asked.count(("status", 0)) > 2)
+        is_silent = True
+        dydx.last = 119
+        soon(lambda: dydx.asked.count(("block_results", 101)) > 4)
+        is_silent = False
+        soon(lambda: coverage(connection) == [(101, 119, "every_height")])
+        said = stopped(process)
+
+    assert process.returncode == 0
+    assert "127.0.0.1 #1: HTTP 502" in said
+    assert rows(connection, ROWS) == expected(dydx)
+
+
+def test_a_backfill_that_was_killed_goes_on_where_it_was(
+    quick_indexer: Command, connection: Connection, conninfo: str, dydx: Dydx, tmp_path: Path
+) -> None:
+    dydx.last = 700
+    dydx.tweak = lambda method, height, said: (
+        Http(b"", late=60) if method == "block" and height > 500 else said
+    )
+    words = ("backfill", "dydx", "--from", "100", "--to", "700", "--rpc", dydx.url)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "indexer", *words],
+        env={**os.environ, "DATABASE_URL": conninfo}, cwd=tmp_path,
+    )  # fmt: skip
+    with process:
+        soon(lambda: coverage(connection) == [(100, 500, "every_height")])
+        process.kill()
+
+    dydx.tweak = lambda method, height, said: said
+    assert backfill(quick_indexer, dydx, 100, 700) == (0, told(200, 0), "")
+    assert rows(connection, ROWS) == expected(dydx)
+    assert coverage(connection) == [(100, 700, "every_height")]
+
+
+def test_two_backfills_of_the_same_blocks_side_by_side_write_each_row_once(
+    connection: Connection, conninfo: str, dydx: Dydx, tmp_path: Path
+) -> None:
+    dydx.last = 900
+    words = ("backfill", "dydx", "--from", "100", "--to", "900", "--rpc", dydx.url)
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "indexer", *words],
+            env={**os.environ, "DATABASE_URL": conninfo}, cwd=tmp_path,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    assert rows(connection, ROWS) == expected(dydx)
+    assert coverage(connection) == [(100, 900, "every_height")]
+
+
+def test_a_budget_is_kept(quick_indexer: Command, dydx: Dydx) -> None:
+    done = quick_indexer(
+        "backfill", "dydx", "--from", 100, "--to", 119, "--per-day", 5, RPC_DYDX=dydx.url
+    )
+
+    assert done.returncode == 1
+    assert "the budget of requests for today is used up" in done.stderr
+    assert len(dydx.asked) == 5
 
 
 # -- what is made of the rows --------------------------------------------------------------------

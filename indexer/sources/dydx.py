@@ -38,9 +38,11 @@ from indexer.sources.rpc import (
 )
 
 SETTING = "RPC_DYDX"
+READERS = 8
 ATTEMPTS = 4
 FIRST_WAIT_SECONDS = 0.5  # doubles
 LIMITED_SECONDS = 10.0  # after a 429 that names no time
+MOST_WAIT_SECONDS = 120.0
 PERPETUAL = "/dydxprotocol.perpetuals.Query/Perpetual"  # proto/dydxprotocol/perpetuals/query.proto
 
 # cometbft/cometbft:rpc/core/env.go, internal/state/errors.go; they stand in `data` of the error
@@ -153,6 +155,8 @@ class DydxNode:
         for number, url in enumerate(urls, 1):
             if not url.startswith(("http://", "https://")):
                 raise ConfigError(f"{SETTING}: address {number} is not http:// or https://")
+        # a budget is kept by waiting in turn; else blocks are large, and nodes answer side by side
+        self.at_once = READERS if budget == UNLIMITED else 1
         self._clock = clock
         self._nodes = [
             Endpoint(_Provider(url, number, clock), Width(1, 1), budget, clock)
@@ -230,17 +234,23 @@ def _faults(state: RetryCallState) -> list[Fault]:
 
 
 def _is_enough(state: RetryCallState) -> bool:
-    """What a node has thrown away it will not have the next time."""
-    is_settled = all(isinstance(fault, Disabled | Pruned) for fault in _faults(state))
-    return is_settled or state.attempt_number >= ATTEMPTS
+    """What a node has thrown away it will not have the next time, and nobody waits for tomorrow's
+    budget."""
+    faults = _faults(state)
+    is_settled = all(isinstance(fault, Disabled | Pruned) for fault in faults)
+    return is_settled or state.attempt_number >= ATTEMPTS or _asked_for(faults) > MOST_WAIT_SECONDS
 
 
 def _wait_seconds(state: RetryCallState) -> float:
     own = FIRST_WAIT_SECONDS * 2.0 ** (state.attempt_number - 1)
-    limited = [one for one in _faults(state) if isinstance(one, RateLimited)]
-    for fault in limited:
-        own = max(own, LIMITED_SECONDS if fault.seconds is None else fault.seconds)
-    return own * random.uniform(1.0, 1.1)
+    return max(own, _asked_for(_faults(state))) * random.uniform(1.0, 1.1)
+
+
+def _asked_for(faults: Sequence[Fault]) -> float:
+    """How long the most patient node wants to be left alone."""
+    limited = [one for one in faults if isinstance(one, RateLimited)]
+    return max((LIMITED_SECONDS if one.seconds is None else one.seconds for one in limited),
+               default=0.0)  # fmt: skip
 
 
 def _read(node: Endpoint, shape: type[T], method: str, *params: object) -> T:
