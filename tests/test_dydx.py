@@ -8,14 +8,23 @@ import subprocess
 import sys
 from base64 import b64decode
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from indexer.dydx_format import Perpetual, fields, operations, perpetual_of, perpetual_request
+from indexer.dydx_format import (
+    Block,
+    Perpetual,
+    Result,
+    fields,
+    operations,
+    perpetual_of,
+    perpetual_request,
+)
 from indexer.model import Liquidation, RawEvent, Undecoded
 from indexer.store.database import Connection
 from indexer.venues import dydx as venue
@@ -780,3 +789,49 @@ def test_a_block_with_more_trades_than_a_page_is_a_fault(
         1,
         "indexer: 127.0.0.1 #1: BTC-USD: block 106 does not fit on a page\n",
     )
+
+
+# -- golden files --------------------------------------------------------------------------------
+
+GOLDEN = sorted((Path(__file__).parent / "golden" / "dydx_v4").glob("*.json"))
+
+
+class Case(msgspec.Struct, forbid_unknown_fields=True):
+    """A block as a node tells it, the markets in it, and what must come of it."""
+
+    what: str
+    source: str
+    height: int
+    time: str
+    txs: list[str]
+    results: list[list[msgspec.Raw]]
+    perpetuals: dict[int, Perpetual]
+    liquidations: list[dict[str, Any]]
+    undecoded: list[dict[str, Any]]
+    settlements: list[str]
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_golden(path: Path) -> None:
+    case = msgspec.json.decode(path.read_bytes(), type=Case)
+    at = datetime.fromisoformat(case.time)
+    txs = tuple(map(b64decode, case.txs))
+    results = tuple(Result(0, tuple(map(bytes, events))) for events in case.results)
+    block = Block(case.height, at, "AB", "CD", txs, results, (), "test")
+
+    events = venue.marked(block)
+    rows = [venue.decode(one, case.perpetuals) for one in events if not one.is_settlement]
+
+    assert {
+        "liquidations": [msgspec.to_builtins(one) for one in rows if isinstance(one, Liquidation)],
+        "undecoded": [
+            {"event_key": one.event_key, "reason": one.reason}
+            for one in rows
+            if isinstance(one, Undecoded)
+        ],
+        "settlements": [one.raw.event_key for one in events if one.is_settlement],
+    } == {
+        "liquidations": case.liquidations,
+        "undecoded": case.undecoded,
+        "settlements": case.settlements,
+    }

@@ -291,7 +291,7 @@ def _row(event: Marked, match: _Match, perpetual: Perpetual | None) -> Liquidati
         raise _Unreadable(f"perpetual {match.perpetual}: its resolution is unknown")
     if abs(perpetual.atomic_resolution) > MOST_RESOLUTION:
         raise _Unreadable(f"perpetual {match.perpetual}: resolution {perpetual.atomic_resolution}")
-    size = _plain(abs(match.base), perpetual.atomic_resolution)
+    size = _scaled(abs(match.base), perpetual.atomic_resolution)
     notional = _usdc(abs(match.quote))
     market = market_of(perpetual.ticker)
     place = raw.event_key.split("/")[1]
@@ -310,7 +310,7 @@ def _row(event: Marked, match: _Match, perpetual: Perpetual | None) -> Liquidati
         quote=QUOTE,
         side="long" if match.base < 0 else "short",
         size=size,
-        price=PRICE.divide(notional, size),
+        price=_plain(PRICE.divide(notional, size)),
         notional=notional,
         mark_price=None,
         notional_mark=None,
@@ -335,12 +335,16 @@ def _row(event: Marked, match: _Match, perpetual: Perpetual | None) -> Liquidati
 
 
 def _usdc(quantums: int) -> Decimal:
-    return _plain(quantums, QUOTE_EXPONENT)
+    return _scaled(quantums, QUOTE_EXPONENT)
 
 
-def _plain(quantums: int, exponent: int) -> Decimal:
-    """Without the zeros that the quantums bring along."""
-    return EXACT.normalize(EXACT.scaleb(Decimal(quantums), exponent))
+def _scaled(quantums: int, exponent: int) -> Decimal:
+    return _plain(EXACT.scaleb(Decimal(quantums), exponent))
+
+
+def _plain(number: Decimal) -> Decimal:
+    """Without an exponent, and without the zeros that the quantums bring along."""
+    return Decimal(format(EXACT.normalize(number), "f"))
 
 
 def market_of(ticker: str) -> str:
