@@ -2,8 +2,8 @@
 in the results of a block; it names both sub-accounts and what moved between them.
 
 [S] dydxprotocol/v4-chain: protocol/x/clob/types/events.go names the attributes, written as plain
-text (`cosmos/cosmos-sdk:types/events.go` on CometBFT 0.37 and newer, which is all that the chain
-ever ran); protocol/x/clob/keeper/process_single_match.go and deleveraging.go say what stands in
+text, as CometBFT does from 0.37 on (the chain was on Cosmos SDK 0.47 before it began, pull request
+110, and is on CometBFT 0.38: protocol/go.mod); protocol/x/clob/keeper/process_single_match.go and deleveraging.go say what stands in
 them. No real event of it is public: the tests are encoded from these sources.
 """
 
