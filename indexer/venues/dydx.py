@@ -3,8 +3,9 @@ in the results of a block; it names both sub-accounts and what moved between the
 
 [S] dydxprotocol/v4-chain: protocol/x/clob/types/events.go names the attributes, written as plain
 text, as CometBFT does from 0.37 on (the chain was on Cosmos SDK 0.47 before it began, pull request
-110, and is on CometBFT 0.38: protocol/go.mod); protocol/x/clob/keeper/process_single_match.go and deleveraging.go say what stands in
-them. No real event of it is public: the tests are encoded from these sources.
+110, and is on CometBFT 0.38: protocol/go.mod). process_single_match.go and deleveraging.go in
+protocol/x/clob/keeper say what stands in them. No real event of it is public: the tests are encoded
+from these sources.
 """
 
 from base64 import b64encode
