@@ -9,7 +9,17 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "indexer"
 
 PURE = {
-    *("errors", "model", "evm_model", "hyperliquid_format", "plan", "step", "decode", "venues"),
+    *(
+        "errors",
+        "model",
+        "evm_model",
+        "hyperliquid_format",
+        "dydx_format",
+        "plan",
+        "step",
+        "decode",
+        "venues",
+    ),
     *("labels", "abi_calls", "oracles", "inquiry", "tokens", "families", "chain_step", "pricing"),
     *("methodology", "positions", "roles"),
     *("label_files", "label_truth", "never_labelled", "interest"),
@@ -23,6 +33,7 @@ MAY_IMPORT = {
     "__init__": set(),
     "errors": set(),
     "hyperliquid_format": set(),
+    "dydx_format": set(),
     "model": {"errors"},
     "evm_model": {"model"},
     "plan": {"errors", "model", "evm_model"},
@@ -40,8 +51,8 @@ MAY_IMPORT = {
     "never_labelled": {"errors", "evm_model", "label_files"},
     "methodology": {"errors", "model", "evm_model", "families"},
     "venues": {
-        *("errors", "model", "evm_model", "hyperliquid_format", "abi_calls", "oracles", "tokens"),
-        "families",
+        *("errors", "model", "evm_model", "hyperliquid_format", "dydx_format"),
+        *("abi_calls", "oracles", "tokens", "families"),
     },
     "decode": {"evm_model", "oracles", "resources"},
     "catalogue": {"evm_model", "decode"},
@@ -60,6 +71,7 @@ MAY_IMPORT = {
         "model",
         "evm_model",
         "hyperliquid_format",
+        "dydx_format",
         "positions",
         "roles",
         "interest",
@@ -87,6 +99,9 @@ MAY_IMPORT = {
     "settings": {"errors", "store"},
     "sync": (PURE | {"sources", "store"}) - {"labels"},
     "chain": (PURE | {"sources", "store"}) - {"labels"},
+    "dydx": {
+        *("errors", "model", "evm_model", "dydx_format", "plan", "venues", "sources", "store"),
+    },
     "watch": {"errors", "evm_model", "decode", "inquiry", "positions", "sources", "store"},
     "census": {"errors", "roles", "sources", "store"},
     "candidates": {"hyperliquid_format"},
@@ -105,7 +120,7 @@ MAY_IMPORT = {
     "report": {"errors", "model", "methodology", "store"},
     "cli": PURE
     | {"resources", "settings", "sources", "store", "sync", "report", "chain"}
-    | {"watch", "census", "samples"},
+    | {"watch", "census", "samples", "dydx"},
     "__main__": {"cli"},
 }
 

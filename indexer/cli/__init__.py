@@ -21,6 +21,7 @@ from indexer.cli import (
     audit,
     chains,
     debt,
+    dydx,
     episodes,
     fills,
     interest,
@@ -77,6 +78,9 @@ ACCOUNTS = click.option(
     help="hyperliquid: also add up every account's fills by day, or take liquidations only (much"
     " faster).",
 )  # fmt: skip
+RPC = click.option(
+    "--rpc", multiple=True, metavar="URL", help="dydx: a node's RPC address; else RPC_DYDX."
+)
 
 
 @main.command()
@@ -93,6 +97,7 @@ ACCOUNTS = click.option(
     " it later.",
 )  # fmt: skip
 @click.option("--account", metavar="0x…", help="Whose fills an API answer holds that does not say.")
+@RPC
 @chains.budgeted
 def backfill(
     venues: tuple[str, ...],
@@ -101,13 +106,14 @@ def backfill(
     accounts: bool,
     with_values: bool,
     account: str | None,
+    rpc: tuple[str, ...],
     per_second: float | None,
     per_day: int | None,
 ) -> None:
     """Index finished block files, or final blocks of a chain; again changes nothing.
 
-    A VENUE is hyperliquid, a protocol on a chain as aave_v3.ethereum, or a chain, which means all
-    its venues. Exits with 1 when a file is faulty or heights are missing; what could be read is
+    A VENUE is hyperliquid, dydx, a protocol on a chain as aave_v3.ethereum, or a chain, which means
+    all its venues. Exits with 1 when a file is faulty or heights are missing; what could be read is
     kept.
 
     Example: indexer backfill hyperliquid --from ~/hl/data
@@ -122,12 +128,16 @@ def backfill(
                 connection, begin, account, with_accounts=accounts, with_values=with_values
             )
         return
-    chosen = chains.choose(venues)
+    is_dydx = _is_dydx(venues, rpc)
+    chosen = chains.choose(() if is_dydx else venues)
     first = Height().convert(begin, None, click.get_current_context())
     if end is None:
         raise usage("give the end of the blocks with --to, or follow the chain")
+    budget = chains.Budget(per_second, per_day)
+    if is_dydx:
+        dydx.backfill(first, end, rpc, budget, with_values=with_values)
+        return
     with connected() as connection:
-        budget = chains.Budget(per_second, per_day)
         chains.backfill(connection, chosen, first, end, budget, with_values=with_values)
 
 
@@ -135,6 +145,13 @@ def _is_hyperliquid(venues: tuple[str, ...]) -> bool:
     if sync.VENUE in venues and len(venues) > 1:
         raise usage(f"{sync.VENUE} is read from files: give it a command of its own")
     return venues == (sync.VENUE,)
+
+
+def _is_dydx(venues: tuple[str, ...], rpc: tuple[str, ...]) -> bool:
+    is_dydx = dydx.is_meant(venues)
+    if rpc and not is_dydx:
+        raise usage("--rpc is for dydx; chains are read from RPC_<CHAIN>")
+    return is_dydx
 
 
 def _report_backfill(
@@ -203,6 +220,7 @@ def _progress() -> Iterator[sync.Progress]:
     "--check-every", type=Duration(), default="10m", show_default=True,
     help="Chains: how often blocks that became final are read a second time.",
 )  # fmt: skip
+@RPC
 @chains.budgeted
 def follow(
     venues: tuple[str, ...],
@@ -214,13 +232,14 @@ def follow(
     file: Path | None,
     by_candidates: bool,
     check_every: timedelta,
+    rpc: tuple[str, ...],
     per_second: float | None,
     per_day: int | None,
 ) -> None:
     """Index what a node appends or a chain adds, until stopped with Ctrl-C or SIGTERM.
 
-    A VENUE is hyperliquid, a protocol on a chain as aave_v3.ethereum, or a chain, which means all
-    its venues. A chain is followed from its finalized height on, or from where it was left.
+    A VENUE is hyperliquid, dydx, a protocol on a chain as aave_v3.ethereum, or a chain, which means
+    all its venues. A chain is followed from its finalized height on, or from where it was left.
 
     Without a node, hyperliquid is followed as far as a --vendor of fills sends them: a sample,
     which covers no blocks. Its key comes from HYPERLIQUID_STREAM_KEY or a file.
@@ -241,6 +260,9 @@ def follow(
         if listened.is_any:
             raise usage("--stream, --vendor, --watch-list and the like are for hyperliquid")
         budget = chains.Budget(per_second, per_day)
+        if _is_dydx(venues, rpc):
+            dydx.follow(rpc, budget, over)
+            return
         chains.follow(chains.choose(venues), budget, check_every.total_seconds(), over)
         return
     if listened.is_any:
@@ -276,16 +298,27 @@ def _until_signal() -> Callable[[], bool]:
     "--last", type=Height(), default="10k", show_default=True,
     help="How many of the newest final blocks.",
 )  # fmt: skip
+@click.option("--api", metavar="URL", help="dydx: the public indexer to compare with.")
 @chains.budgeted
 def check(
-    venues: tuple[str, ...], last: int, per_second: float | None, per_day: int | None
+    venues: tuple[str, ...],
+    last: int,
+    api: str | None,
+    per_second: float | None,
+    per_day: int | None,
 ) -> None:
     """Read final blocks of chains a second time, correct what differs, write down what it was.
+    Of dydx, compare rows with what the public indexer says, and print what differs.
 
     Exits with 1 when two readings differ and no receipts could settle it.
 
     Example: indexer check aave_v3.ethereum --last 10k
     """
+    if dydx.is_meant(venues):
+        dydx.check(last, api)
+        return
+    if api is not None:
+        raise usage("--api is for dydx")
     chosen = chains.choose(venues)
     with connected() as connection:
         chains.check(connection, chosen, last, chains.Budget(per_second, per_day))

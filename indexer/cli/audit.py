@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from indexer import sync
-from indexer.cli import chains
+from indexer.cli import chains, dydx
 from indexer.cli.console import Moment, connected, err, out
 from indexer.decode import Decoder, layouts
 from indexer.evm_model import EventMap, PerpMap, SiblingMap
@@ -48,8 +48,8 @@ def audit(venues: tuple[str, ...], window: tuple[datetime, datetime] | None) -> 
     """Say what was read of a window and how that is known, try the invariants that prove it from
     the data itself, and print a hash of the content.
 
-    A VENUE is hyperliquid, a protocol on a chain as aave_v3.ethereum, or a chain; all that is
-    indexed where none is named. Violations are kept in the view liq.violations until an audit of
+    A VENUE is hyperliquid, dydx_v4, a protocol on a chain as aave_v3.ethereum, or a chain; all that
+    is indexed where none is named. Violations are kept in the view liq.violations until an audit of
     their time no longer finds them. Where no VENUE is named, stored totals of days are compared
     with the rows as well. Exits with 1 when any differs, and at a violation or a hole.
 
@@ -57,11 +57,11 @@ def audit(venues: tuple[str, ...], window: tuple[datetime, datetime] | None) -> 
 
     Example: indexer audit hyperliquid --window 2025-10-27T23:30..2025-10-28
     """
-    chosen = chains.choose([name for name in venues if name != sync.VENUE])
+    of_no_chain = [one for one in (sync.VENUE, dydx.VENUE) if one in venues]
+    chosen = chains.choose([name for name in venues if name not in of_no_chain])
     with connected() as connection:
         names = [name for of_chain in chosen.venues.values() for name in of_chain]
-        if sync.VENUE in venues:
-            names.append(sync.VENUE)
+        names += of_no_chain
         if not venues:
             names = proof.venues(connection)
         if not names:

@@ -195,7 +195,7 @@ def backfill(
             if with_values:
                 settled = min(changed, default=None)
                 _value(connection, source, decoder, _venues_of(chain, decoder), settled)
-            with _progress(chain) as progress:
+            with progress_of(chain) as progress:
                 tally = sync.backfill(
                     connection, source, decoder, venues, first, end, progress=progress
                 )
@@ -273,7 +273,7 @@ def _value(
 
 
 @contextmanager
-def _progress(chain: str) -> Iterator[Callable[[int, int, int], None]]:
+def progress_of(chain: str) -> Iterator[Callable[[int, int, int], None]]:
     """A bar over blocks with events and ETA, on a terminal; nothing elsewhere."""
     bar = Progress(
         TextColumn(chain), BarColumn(), MofNCompleteColumn(), TextColumn("blocks"),

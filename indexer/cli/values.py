@@ -10,7 +10,7 @@ from rich.table import Table
 
 from indexer import settings, sync
 from indexer.chain.values import terms_of
-from indexer.cli import chains
+from indexer.cli import chains, dydx
 from indexer.cli.console import Duration, connected, fail, out, say
 from indexer.errors import SourceFault
 from indexer.store import price_files, rollups, values
@@ -39,20 +39,20 @@ def value(
     """Say what liquidations were worth in USD: fetch the prices that are missing, value, and count
     what has no price and why.
 
-    A VENUE is hyperliquid, a protocol on a chain as aave_v3.ethereum, or a chain; all that is
-    indexed where none is named. Prices of a chain are asked of RPC_<CHAIN>.
+    A VENUE is hyperliquid, dydx_v4, a protocol on a chain as aave_v3.ethereum, or a chain; all that
+    is indexed where none is named. Prices of a chain are asked of RPC_<CHAIN>.
 
     Example: indexer value hyperliquid
 
     Example: indexer value aave_v3.ethereum --offline
     """
-    chosen = chains.choose([name for name in venues if name != sync.VENUE])
+    of_no_chain = (sync.VENUE, dydx.VENUE)
+    chosen = chains.choose([name for name in venues if name not in of_no_chain])
     with connected() as connection:
         if not venues:
             chosen = chains.choose(_indexed(connection, chosen))
         names = [name for of_chain in chosen.venues.values() for name in of_chain]
-        if sync.VENUE in venues or not venues:
-            names.append(sync.VENUE)
+        names += [name for name in of_no_chain if name in venues or not venues]
         faults: list[str] = []
         if offline:
             for chain, of_chain in chosen.venues.items():

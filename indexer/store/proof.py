@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 from psycopg import sql
 
+from indexer.store import dydx_proof
 from indexer.store.database import Connection
 
 FACTS = "liquidations"
@@ -226,7 +227,11 @@ def audit(
         "liquidations": [bytes.fromhex(topic[2:]) for topic in topics.liquidations],
         "siblings": [bytes.fromhex(topic[2:]) for topic in topics.siblings],
     }  # fmt: skip
-    stages, invariants = (_LOGS, _OF_CHAINS) if "." in venue else (_LEGS, _OF_PERPS)
+    stages, invariants = (
+        (_LOGS, _OF_CHAINS) if "." in venue
+        else (dydx_proof.STAGES, dydx_proof.INVARIANTS) if venue == "dydx_v4"
+        else (_LEGS, _OF_PERPS)
+    )  # fmt: skip
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         # before the first look at data: a second audit waits, and then sees what the first wrote
