@@ -11,6 +11,7 @@ from indexer.errors import ConfigError
 from indexer.price_files import BadLine, Point, read
 from indexer.store import price_files
 from indexer.store.database import Connection
+from indexer.store.price_files import Imported
 
 WETH = "0xc02aaa39b223fe8d0a0e5c4f27ead9083c756cc2"
 OTHER = "0x" + 40 * "7"
@@ -211,7 +212,9 @@ def test_a_file_is_a_source_with_its_origin(known: Connection, tmp_path: Path) -
         "hyperliquid:USDE,1760097601,0.65",
     )
 
-    assert price_files.import_file(known, path, "mine", chains=CHAINS, max_age=HOUR) == 2
+    assert price_files.import_file(known, path, "mine", chains=CHAINS, max_age=HOUR) == Imported(
+        2, 1, (3,)
+    )
 
     assert points(known) == [
         ("mine", "base", WETH, NOON, Decimal("4123.45")),
@@ -233,10 +236,10 @@ def test_tokens_that_no_row_has_met_are_taken_and_named(known: Connection, tmp_p
         "hyperliquid:USDH,1,1",
     )
 
-    points = price_files.import_file(known, path, "mine", chains=CHAINS, max_age=HOUR)
+    imported = price_files.import_file(known, path, "mine", chains=CHAINS, max_age=HOUR)
 
     unmet = [f"base:{OTHER}", f"ethereum:{WETH}", "hyperliquid:USDH"]
-    assert (points, price_files.unmet(known, "mine")) == (5, (4, unmet))
+    assert (imported, price_files.unmet(known, "mine")) == (Imported(5), (4, unmet))
 
 
 def test_the_same_file_again_changes_nothing(known: Connection, tmp_path: Path) -> None:
@@ -244,7 +247,7 @@ def test_the_same_file_again_changes_nothing(known: Connection, tmp_path: Path) 
     price_files.import_file(known, path, "mine", chains=CHAINS, max_age=HOUR)
     before = known.execute("SELECT * FROM ledger.price_file").fetchall()
 
-    assert price_files.import_file(known, path, "mine", chains=CHAINS, max_age=HOUR) == 1
+    assert price_files.import_file(known, path, "mine", chains=CHAINS, max_age=HOUR) == Imported(1)
     assert known.execute("SELECT * FROM ledger.price_file").fetchall() == before
 
 
@@ -257,10 +260,9 @@ def test_a_name_is_taken_unless_it_is_to_be_replaced(known: Connection, tmp_path
         price_files.import_file(known, second, "mine", chains=CHAINS, max_age=HOUR)
     assert len(points(known)) == 2
 
-    assert (
-        price_files.import_file(known, second, "mine", chains=CHAINS, max_age=HOUR, replace=True)
-        == 1
-    )
+    assert price_files.import_file(
+        known, second, "mine", chains=CHAINS, max_age=HOUR, replace=True
+    ) == Imported(1)
     assert points(known) == [("mine", "base", WETH, NOON, Decimal(3))]
 
 
@@ -372,7 +374,17 @@ def test_a_bad_file_after_another_is_told_its_own_faults(known: Connection, tmp_
         price_files.import_file(known, first, "mine", chains=CHAINS, max_age=HOUR)
     second = csv(tmp_path, "asset,time,usd", f"base:{WETH},1,1")
 
-    assert price_files.import_file(known, second, "mine", chains=CHAINS, max_age=HOUR) == 1
+    assert price_files.import_file(known, second, "mine", chains=CHAINS, max_age=HOUR) == (
+        Imported(1)
+    )
+
+
+def test_lines_that_say_the_same_again_are_counted(known: Connection, tmp_path: Path) -> None:
+    path = csv(tmp_path, "asset,time,usd", *8 * [f"base:{WETH},1,2.50"], f"base:{WETH},2,2.5")
+
+    assert price_files.import_file(known, path, "mine", chains=CHAINS, max_age=HOUR) == Imported(
+        2, 7, (3, 4, 5, 6, 7)
+    )
 
 
 @pytest.mark.parametrize(("name", "max_age"), [("My File", HOUR), ("mine", timedelta(0))])

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import sql
 from psycopg.errors import CheckViolation
@@ -16,6 +16,15 @@ from indexer.store.database import Connection
 SHOWN = 5  # faults of a kind in a message
 
 
+class Imported(NamedTuple):
+    """How many points a source has, and how many lines only said again what one before them says,
+    with the first of them; of a file that was there already nobody counts them once more."""
+
+    points: int
+    repeats: int = 0
+    first_repeats: tuple[int, ...] = ()
+
+
 def import_file(
     connection: Connection,
     path: Path,
@@ -25,10 +34,9 @@ def import_file(
     max_age: timedelta,
     replace: bool = False,
     chain: str | None = None,
-) -> int:
-    """Import a file as the source `file:NAME`; gives the number of its points, without those that
-    are in it twice. `chains` are those that there are, `chain` is that of assets which name none.
-    No row has to name a token yet. Values follow with the next pass.
+) -> Imported:
+    """Import a file as the source `file:NAME`. `chains` are those that there are, `chain` is that of
+    assets which name none. No row has to name a token yet. Values follow with the next pass.
 
     Raises ConfigError, and imports nothing, where lines are no price of a token on one of the
     chains or contradict each other, with all of these faults at once, and where the name stands
@@ -43,7 +51,7 @@ def import_file(
             (name, sha256, max_age),
         ).fetchone()
         if stored is not None:
-            return int(str(stored[0]))
+            return Imported(int(str(stored[0])))
         _make_way(connection, name, replace=replace)
         _stage(connection, path, chain)
         _check(connection, path, chains)
@@ -156,7 +164,9 @@ _FAULTS = sql.SQL("""
 """)
 
 
-def _store(connection: Connection, path: Path, name: str, sha256: str, max_age: timedelta) -> int:
+def _store(
+    connection: Connection, path: Path, name: str, sha256: str, max_age: timedelta
+) -> Imported:
     try:
         connection.execute(
             "INSERT INTO ledger.price_file (name, uri, sha256, max_age, points)"
@@ -168,12 +178,22 @@ def _store(connection: Connection, path: Path, name: str, sha256: str, max_age: 
             f"{name!r} with a greatest age of {max_age}: a name has small letters, digits, - and"
             " _, and the age is above 0"
         ) from None
-    return connection.execute(
+    points = connection.execute(
         "INSERT INTO ledger.price_point (name, chain, asset, at, usd)"
         " SELECT DISTINCT ON (chain, asset, at) %s, chain, asset, at, usd FROM staged_price_point"
         " ORDER BY chain, asset, at, line",
         (name,),
     ).rowcount
+    repeats, first = _one(connection, _REPEATS, {"shown": SHOWN})
+    return Imported(points, repeats, tuple(first))
+
+
+_REPEATS = sql.SQL("""
+    SELECT count(*), coalesce((array_agg(line ORDER BY line))[:%(shown)s], '{}')
+    FROM (SELECT line, row_number() OVER (PARTITION BY chain, asset, at ORDER BY line) AS nth
+          FROM staged_price_point) point
+    WHERE nth > 1
+""")
 
 
 # How many assets, and those that are in no row yet, as `chain:asset`.
