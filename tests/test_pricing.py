@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from eth_abi import abi
-from eth_utils import event_signature_to_log_topic
 from msgspec.structs import replace
 
 from indexer.chain import prices
@@ -46,6 +45,7 @@ from indexer.pricing import (
     logged,
     priced,
     pushed,
+    pushes,
     references,
     scale_of,
     update_of,
@@ -434,12 +434,19 @@ def value_log(
     return replace(log, tx_hash="0x" + 64 * tx)
 
 
-def test_the_event_of_a_push_is_redstones() -> None:
-    # its topic by another implementation of the hash and of signatures
-    assert (
-        "0x" + event_signature_to_log_topic("ValueUpdate(uint256,bytes32,uint256)").hex()
-        == VALUE_UPDATE
-    )
+def test_a_real_log_of_redstones_adapter_is_read() -> None:
+    """Of 0x663b50c9da9bd586f855af13e91ef2f0954c9761 on Rootstock's testnet: topic and data as a
+    monitor of its union bridge, which is public code, is tried on. The place in a chain is ours."""
+    rif = b"RIF".hex().ljust(64, "0")
+    adapter = "0x663b50c9da9bd586f855af13e91ef2f0954c9761"
+    data = f"{0:058x}53ff58{rif}{0:056x}67ac7f97"
+    topic = "0xf36866d965ee70c8632ff558f5cf8d41ee9ca1d0d0bc7700786e57be60747390"
+    log = log_of((topic,), bytes.fromhex(data), BLOCK, 7, adapter)
+    push = RedstonePush(adapter, f"0x{rif}")
+
+    assert pushes(push, FeedState(None, None)).wants(log)
+    # 0.05504856 dollars at 11:01:43 UTC on 12 February 2025
+    assert pushed(push, log) == Update(adapter, 1_000, 7, 5_504_856, 1_739_358_103)
 
 
 def test_pushes_are_read() -> None:

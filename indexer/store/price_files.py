@@ -35,8 +35,8 @@ def import_file(
     replace: bool = False,
     chain: str | None = None,
 ) -> Imported:
-    """Import a file as the source `file:NAME`. `chains` are those that there are, `chain` is that of
-    assets which name none. No row has to name a token yet. Values follow with the next pass.
+    """Import a file as the source `file:NAME`. `chains` are those that there are, `chain` is that
+    of assets which name none. No row has to name a token yet. Values follow with the next pass.
 
     Raises ConfigError, and imports nothing, where lines are no price of a token on one of the
     chains or contradict each other, with all of these faults at once, and where the name stands
