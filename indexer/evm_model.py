@@ -558,7 +558,15 @@ class RedstoneFeed(NamedTuple):
     adapter: str
 
 
-Feed = str | PythFeed | RedstoneFeed  # the address of a proxy of Chainlink's, or one of these
+class RedstonePush(NamedTuple):
+    """A price that is pushed into an adapter of RedStone's, by itself or with a feed before it."""
+
+    adapter: str
+    id: str
+
+
+# the address of a proxy of Chainlink's, or one of these
+Feed = str | PythFeed | RedstoneFeed | RedstonePush
 
 
 class Quote(msgspec.Struct, frozen=True, gc=False):

@@ -17,6 +17,7 @@ from indexer.evm_model import (
     PythFeed,
     Quote,
     RedstoneFeed,
+    RedstonePush,
 )
 
 REVERTS = NoQuote("the oracle reverts")
@@ -81,19 +82,6 @@ def followed(start: str, *signatures: str) -> Dialogue[tuple[str, ...] | NoQuote
     return tuple(way)
 
 
-def plain_feed(source: str | None, price: int) -> Dialogue[tuple[str | None, int | None]]:
-    """The price source itself and the round it is at, where it is Chainlink's proxy and no adapter
-    that caps or multiplies: it names its aggregator, and answers the protocol's price to the digit.
-
-    smartcontractkit/chainlink:contracts/src/v0.6/AggregatorProxy.sol"""
-    if source is None or source == NOBODY:
-        return None, None
-    aggregator, latest = yield [call(source, "aggregator()"), call(source, "latestRoundData()")]
-    is_proxy = address_of(aggregator) not in (None, NOBODY)
-    is_plain = is_proxy and uint_of(latest, 1, of=5) == price
-    return (source, uint_of(latest, 0, of=5)) if is_plain else (None, None)
-
-
 class FeedState(NamedTuple):
     """What a feed answers in which round, None where it is silent; `emitter` logs its answers."""
 
@@ -102,13 +90,50 @@ class FeedState(NamedTuple):
     round: int | None = None
 
 
+def plain_feed(source: str | None, price: int) -> Dialogue[tuple[Feed | None, int | None]]:
+    """The feed that a price source is and the round it is at, where it is Chainlink's proxy or a
+    price feed of RedStone's and no adapter that caps or multiplies: it names its aggregator or
+    adapter, and that answers the protocol's price to the digit.
+
+    smartcontractkit/chainlink:contracts/src/v0.6/AggregatorProxy.sol"""
+    if source is None or source == NOBODY:
+        return None, None
+    aggregator, latest = yield [call(source, "aggregator()"), call(source, "latestRoundData()")]
+    if uint_of(latest, 1, of=5) != price:
+        return None, None
+    if contract_of(aggregator):
+        return source, uint_of(latest, 0, of=5)
+    push, state = yield from redstone_push(source)
+    return (push if state.answer == price else None), None
+
+
+def redstone_push(source: str) -> Dialogue[tuple[RedstonePush | None, FeedState]]:
+    """What a price feed of RedStone's stands for, and what is answered there; None and silence of
+    any other contract. An adapter keeps many feeds or is its only one itself. It takes at most one
+    update of a feed in a block, so what answers the same at both ends of one did not move in it,
+    and no round need tell: feeds that count none say 1 for ever.
+
+    redstone-finance/redstone-oracles-monorepo:packages/on-chain-relayer/contracts/price-feeds/
+    PriceFeedBase.sol, without-rounds/MultiFeedAdapterWithoutRounds.sol (_validateBlockTimestamp),
+    without-rounds/PriceFeedWithoutRounds.sol, MergedPriceFeedAdapterCommon.sol"""
+    adapter, number = yield [call(source, "getPriceFeedAdapter()"), call(source, "getDataFeedId()")]
+    named, feed_id = contract_of(adapter), uint_of(number)
+    if named is None or not feed_id:
+        return None, FeedState(None, None)
+    push = RedstonePush(named, f"0x{feed_id:064x}")
+    return push, (yield from feed_state(push))
+
+
 def feed_state(feed: Feed) -> Dialogue[FeedState]:
     """Chainlink's proxy names its aggregator; one without the function is its own. The round of a
     feed that others push is the time of its price, which only rises.
 
     smartcontractkit/chainlink-evm:contracts/src/v0.7/dev/AggregatorProxy.sol,
     pyth-network/pyth-sdk-solidity:PythStructs.sol (price, confidence, exponent, time),
-    euler-xyz/euler-price-oracle:src/adapter/redstone/RedstoneCoreOracle.sol"""
+    euler-xyz/euler-price-oracle:src/adapter/redstone/RedstoneCoreOracle.sol,
+    redstone-finance/redstone-oracles-monorepo:packages/on-chain-relayer/contracts/price-feeds/
+    without-rounds/MultiFeedAdapterWithoutRounds.sol (times of data and block, value); one that is
+    its own price feed has Chainlink's function instead, with the time of the block"""
     match feed:
         case PythFeed():
             (price,) = yield [call(feed.pyth, "getPriceUnsafe(bytes32)", feed.id)]
@@ -116,6 +141,16 @@ def feed_state(feed: Feed) -> Dialogue[FeedState]:
         case RedstoneFeed():
             (price,) = yield [call(feed.adapter, "cache()")]
             return FeedState(feed.adapter, uint_of(price, 0, of=2), uint_of(price, 1, of=2))
+        case RedstonePush():
+            kept, latest = yield [
+                call(feed.adapter, "getLastUpdateDetailsUnsafe(bytes32)", feed.id),
+                call(feed.adapter, "latestRoundData()"),
+            ]
+            if (value := uint_of(kept, 2, of=3)) is not None:
+                return FeedState(feed.adapter, value, uint_of(kept, 1, of=3))
+            return FeedState(
+                feed.adapter, uint_of(latest, 1, of=5, bits=255), uint_of(latest, 3, of=5)
+            )
         case str():
             named, latest = yield [call(feed, "aggregator()"), call(feed, "latestRoundData()")]
             return FeedState(

@@ -21,6 +21,7 @@ TOKENS_BY_NAME = ("hyperliquid",)  # chains that name tokens instead of addressi
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _NAME = re.compile(r"[A-Za-z0-9]{1,20}")
+_CHAIN = re.compile(r"[a-z0-9_.-]{1,40}")
 _SECONDS = re.compile(r"[0-9]{1,11}")
 _USD = re.compile(r"[0-9]{1,40}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,2})?")
 
@@ -36,10 +37,12 @@ class Point(NamedTuple):
 
 
 class BadLine(NamedTuple):
-    """A line that says no price, and why."""
+    """A line that says no price, and why; chain and token as far as it names them."""
 
     line: int
     what: str
+    chain: str | None = None
+    asset: str | None = None
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.what}"
@@ -47,6 +50,7 @@ class BadLine(NamedTuple):
 
 def read(path: Path, chain: str | None = None) -> Iterator[Point | BadLine]:
     """The lines of a file in order, `chain` where they name none; CSV unless it is `*.parquet`.
+    Where the quotes of a CSV file do not close, its last line is that.
 
     Raises ConfigError when the file is none of ours at all: no such file, no header, a column too
     few, a float column, an unreadable encoding."""
@@ -69,7 +73,10 @@ def _csv(path: Path) -> _Rows:
         lines = csv.reader(file, strict=True)
         try:
             header = [name.strip().lower() for name in next(lines, [])]
-            _check_header(path, header)
+        except csv.Error as error:
+            raise ConfigError(f"{path}: line {lines.line_num}: {error}") from None
+        _check_header(path, header)
+        try:
             for values in lines:
                 if len(values) == len(header):
                     yield lines.line_num, dict(zip(header, values, strict=True))
@@ -77,7 +84,7 @@ def _csv(path: Path) -> _Rows:
                     what = f"{len(values)} values under {len(header)} columns"
                     yield lines.line_num, BadLine(lines.line_num, what)
         except csv.Error as error:
-            raise ConfigError(f"{path}: line {lines.line_num}: {error}") from None
+            yield lines.line_num, BadLine(lines.line_num, f"{error}, so what follows is unread")
 
 
 def _parquet(path: Path) -> _Rows:
@@ -121,17 +128,21 @@ def _check_header(path: Path, names: Sequence[str]) -> None:
 def _point(line: int, row: _Row, chain: str | None) -> Point | BadLine:
     named, asset = _asset(row, chain)
     at, usd = _time(row["time"]), _usd(row["usd"])
-    match named, asset, at, usd:
-        case None, _, _, _:
-            return BadLine(line, f"no chain is named for {_shown(row['asset'])}")
-        case _, None, _, _:
-            return BadLine(line, f"{_shown(row['asset'])} is no token of {named}")
-        case _, _, None, _:
-            return BadLine(line, f"{_shown(row['time'])} is no time with a zone")
-        case _, _, _, None:
-            return BadLine(line, f"{_shown(row['usd'])} is no price above 0")
-    assert named and asset and at and usd
-    return Point(line, named, asset, at, usd)
+    if named and asset and at and usd and _CHAIN.fullmatch(named):
+        return Point(line, named, asset, at, usd)
+    faults: list[str] = []
+    if named is None:
+        faults.append(f"no chain is named for {_shown(row['asset'])}")
+    elif not _CHAIN.fullmatch(named):
+        faults.append(f"{_shown(named)} is no name of a chain")
+        named = None
+    elif asset is None:
+        faults.append(f"{_shown(row['asset'])} is no token of {named}")
+    if at is None:
+        faults.append(f"{_shown(row['time'])} is no time with a zone")
+    if usd is None:
+        faults.append(f"{_shown(row['usd'])} is no price above 0")
+    return BadLine(line, ", ".join(faults), named, asset)
 
 
 def _asset(row: _Row, chain: str | None) -> tuple[str | None, str | None]:
@@ -140,7 +151,7 @@ def _asset(row: _Row, chain: str | None) -> tuple[str | None, str | None]:
     column = _text(row.get("chain")).lower()
     names = {name for name in (before.lower() if colon else "", column) if name}
     if len(names) > 1:
-        return before, None
+        return before.lower(), None
     named = next(iter(names), chain)
     if named is None:
         return None, None

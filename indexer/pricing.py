@@ -34,6 +34,7 @@ from indexer.evm_model import (
     PythFeed,
     Quote,
     RedstoneFeed,
+    RedstonePush,
     Trust,
 )
 from indexer.oracles import FeedState, contract_of, scaled
@@ -44,6 +45,9 @@ ANSWER_UPDATED = "0x" + keccak(b"AnswerUpdated(int256,uint256,uint256)").hex()
 PRICE_FEED_UPDATE = "0x" + keccak(b"PriceFeedUpdate(bytes32,uint64,int64,uint64)").hex()
 # euler-xyz/euler-price-oracle:src/adapter/redstone/RedstoneCoreOracle.sol
 CACHE_UPDATED = "0x" + keccak(b"CacheUpdated(uint256,uint256)").hex()
+# redstone-finance/redstone-oracles-monorepo:packages/on-chain-relayer/contracts/price-feeds/
+# without-rounds/MultiFeedAdapterWithoutRounds.sol
+VALUE_UPDATE = "0x" + keccak(b"ValueUpdate(uint256,bytes32,uint256)").hex()
 # No feed of Chainlink has a longer heartbeat than 24 h (data.chain.link); an hour for its delay.
 STALE_SECONDS = 25 * 3_600
 REFERENCES = 4  # pools asked for a dollar price; on Ethereum all four of Aave v3 itself
@@ -117,7 +121,7 @@ class Look(NamedTuple):
 
 class Update(NamedTuple):
     """A log that says what a feed answers from there on. `emitter` is Chainlink's aggregator,
-    Pyth's contract or the adapter."""
+    Pyth's contract or an adapter of RedStone's."""
 
     emitter: str
     block_number: int
@@ -169,6 +173,11 @@ def pushes(feed: Feed, state: FeedState) -> LogFilter:
             return LogFilter(frozenset({feed.pyth}), frozenset({PRICE_FEED_UPDATE}))
         case RedstoneFeed():
             return LogFilter(frozenset({feed.adapter}), frozenset({CACHE_UPDATED}))
+        case RedstonePush():
+            # the second of an adapter that is its own price feed:
+            # price-feeds/without-rounds/MergedPriceFeedAdapterWithoutRounds.sol
+            topics = frozenset({VALUE_UPDATE, ANSWER_UPDATED})
+            return LogFilter(frozenset({feed.adapter}), topics)
         case str():
             emitters = {feed, state.emitter or feed}
             return LogFilter(frozenset(emitters), frozenset({ANSWER_UPDATED}))
@@ -184,6 +193,11 @@ def pushed(feed: Feed, log: Log) -> Update | None:
             return _update(log, answer, time)
         case RedstoneFeed(), [price, time] if len(log.topics) == 1:
             return _update(log, int(price, 16), time)
+        # uint256 value, bytes32 dataFeedId, uint256 updatedAt: none of them indexed
+        case RedstonePush(), [price, number, time] if log.topics == (VALUE_UPDATE,):
+            return _update(log, int(price, 16), time) if "0x" + number == feed.id else None
+        case RedstonePush(), [_] if log.topics[0] == ANSWER_UPDATED:
+            return update_of(log)
         case str(), _:
             return update_of(log)
     return None

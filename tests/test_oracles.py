@@ -20,6 +20,7 @@ from indexer.evm_model import (
     PythFeed,
     Quote,
     RedstoneFeed,
+    RedstonePush,
     Subject,
 )
 from indexer.inquiry import inquire
@@ -64,6 +65,24 @@ def plain(price: int, feed: str = FEED) -> Answers:
         asked(feed, "aggregator()"): says("address", AGGREGATOR),
         asked(feed, "latestRoundData()"): says(
             "uint80 int256 uint256 uint256 uint80", ROUND, price, 1, 1, ROUND
+        ),
+    }
+
+
+FEED_ID = "0x" + b"ETH".hex().ljust(64, "0")  # as RedStone names its feeds: text in 32 bytes
+NO_ID = "0x" + 64 * "0"
+
+
+def redstone(price: int, kept: int, adapter: str = AGGREGATOR, feed_id: str = FEED_ID) -> Answers:
+    """A price feed of RedStone's, always in round 1, and the adapter that keeps its price."""
+    return {
+        asked(FEED, "latestRoundData()"): says(
+            "uint80 int256 uint256 uint256 uint80", 1, price, 1_720_000_000, 1_720_000_000, 1
+        ),
+        asked(FEED, "getPriceFeedAdapter()"): says("address", adapter),
+        asked(FEED, "getDataFeedId()"): says("bytes32", bytes.fromhex(feed_id[2:])),
+        asked(AGGREGATOR, "getLastUpdateDetailsUnsafe(bytes32)", bytes.fromhex(FEED_ID[2:])): says(
+            "uint256 uint256 uint256", 1_719_999_999_000, 1_720_000_000, kept
         ),
     }
 
@@ -271,6 +290,41 @@ PRICED: list[tuple[str, str, Subject, Answers, Quote]] = [
         "aave_v3",
         of("ethereum"),
         V3 | plain(2000 * 10**8) | {asked(FEED, "aggregator()"): says("address", NOBODY)},
+        Quote(Decimal("2000") / 10**18, USD, WAY),
+    ),
+    (
+        "a price feed of RedStone's",
+        "aave_v3",
+        of("ethereum"),
+        V3 | redstone(2000 * 10**8, 2000 * 10**8),
+        Quote(Decimal("2000") / 10**18, USD, WAY, feed=RedstonePush(AGGREGATOR, FEED_ID)),
+    ),
+    (
+        "a price feed of RedStone's that is its own adapter",
+        "aave_v3",
+        of("ethereum"),
+        V3 | redstone(2000 * 10**8, 0, adapter=FEED),
+        Quote(Decimal("2000") / 10**18, USD, WAY, feed=RedstonePush(FEED, FEED_ID)),
+    ),
+    (
+        "a price feed of RedStone's before an adapter that logs no updates",
+        "aave_v3",
+        of("ethereum"),
+        V3 | redstone(2000 * 10**8, 0, adapter=OTHER),
+        Quote(Decimal("2000") / 10**18, USD, WAY),
+    ),
+    (
+        "a price feed of RedStone's that says another price than is kept",
+        "aave_v3",
+        of("ethereum"),
+        V3 | redstone(2000 * 10**8, 2100 * 10**8),
+        Quote(Decimal("2000") / 10**18, USD, WAY),
+    ),
+    (
+        "a feed with an adapter and no name",
+        "aave_v3",
+        of("ethereum"),
+        V3 | redstone(2000 * 10**8, 2000 * 10**8, feed_id=NO_ID),
         Quote(Decimal("2000") / 10**18, USD, WAY),
     ),
     (
@@ -508,6 +562,15 @@ PRICED: list[tuple[str, str, Subject, Answers, Quote]] = [
         Quote(Decimal("2000.5") / 10**18, USD, (MARKET, FEED), feed=FEED, feed_round=ROUND),
     ),
     (
+        "collateral of a market in dollars, by a price feed of RedStone's",
+        "comet",
+        of("base"),
+        IN_DOLLARS | redstone(2000_50000000, 2000_50000000),
+        Quote(
+            Decimal("2000.5") / 10**18, USD, (MARKET, FEED), feed=RedstonePush(AGGREGATOR, FEED_ID)
+        ),
+    ),
+    (
         "base token of a market in dollars",
         "comet",
         of("base", BASE),
@@ -608,6 +671,13 @@ PRICED: list[tuple[str, str, Subject, Answers, Quote]] = [
         of("base"),
         adapted(feed=says("address", FEED)) | plain(1) | {asked(FEED, "aggregator()"): REVERTED},
         through(None, None),
+    ),
+    (
+        "an adapter of a price feed of RedStone's",
+        "euler_v2",
+        of("base"),
+        adapted(feed=says("address", FEED)) | redstone(99_990_000, 99_990_000),
+        through(RedstonePush(AGGREGATOR, FEED_ID), None),
     ),
     (
         "an adapter of two feeds",

@@ -26,12 +26,14 @@ from indexer.evm_model import (
     PythFeed,
     Quote,
     RedstoneFeed,
+    RedstonePush,
 )
 from indexer.methodology.definition import parse
 from indexer.oracles import FeedState
 from indexer.pricing import (
     CACHE_UPDATED,
     PRICE_FEED_UPDATE,
+    VALUE_UPDATE,
     LoggedFeed,
     Look,
     Moves,
@@ -43,6 +45,7 @@ from indexer.pricing import (
     logged,
     priced,
     pushed,
+    pushes,
     references,
     scale_of,
     update_of,
@@ -407,6 +410,8 @@ def test_what_only_looks_like_an_answer_is_none() -> None:
 
 PYTH = PythFeed(address("7"), "0x" + 64 * "9")
 REDSTONE = RedstoneFeed(address("8"))
+PUSH = RedstonePush(address("9"), "0x" + b"weETH/ETH".hex().ljust(64, "0"))
+MERGED = RedstonePush(FEED, PUSH.id)  # the price feed is the adapter
 
 
 def pyth_log(price: int, log_index: int, of: PythFeed = PYTH, block: BlockRef = BLOCK) -> Log:
@@ -419,7 +424,34 @@ def redstone_log(price: int, log_index: int, block: BlockRef = BLOCK) -> Log:
     return log_of((CACHE_UPDATED,), words, block, log_index, REDSTONE.adapter)
 
 
+def value_log(
+    value: int, log_index: int, of: RedstonePush = PUSH, block: BlockRef = BLOCK, tx: str = "6"
+) -> Log:
+    words = abi.encode(
+        ["uint256", "bytes32", "uint256"], [value, bytes.fromhex(of.id[2:]), block.time]
+    )
+    log = log_of((VALUE_UPDATE,), words, block, log_index, of.adapter)
+    return replace(log, tx_hash="0x" + 64 * tx)
+
+
+def test_a_real_log_of_redstones_adapter_is_read() -> None:
+    """Of 0x663b50c9da9bd586f855af13e91ef2f0954c9761 on Rootstock's testnet: topic and data as a
+    monitor of its union bridge, which is public code, is tried on. The place in a chain is ours."""
+    rif = b"RIF".hex().ljust(64, "0")
+    adapter = "0x663b50c9da9bd586f855af13e91ef2f0954c9761"
+    data = f"{0:058x}53ff58{rif}{0:056x}67ac7f97"
+    topic = "0xf36866d965ee70c8632ff558f5cf8d41ee9ca1d0d0bc7700786e57be60747390"
+    log = log_of((topic,), bytes.fromhex(data), BLOCK, 7, adapter)
+    push = RedstonePush(adapter, f"0x{rif}")
+
+    assert pushes(push, FeedState(None, None)).wants(log)
+    # 0.05504856 dollars at 11:01:43 UTC on 12 February 2025
+    assert pushed(push, log) == Update(adapter, 1_000, 7, 5_504_856, 1_739_358_103)
+
+
 def test_pushes_are_read() -> None:
+    assert pushed(PUSH, value_log(5, 7)) == Update(PUSH.adapter, 1_000, 7, 5, TIME)
+    assert pushed(MERGED, answer_log(5, BLOCK, 7, FEED)) == Update(FEED, 1_000, 7, 5, TIME)
     assert pushed(PYTH, pyth_log(-5, 7)) == Update(PYTH.pyth, 1_000, 7, -5, TIME - 1)
     assert pushed(REDSTONE, redstone_log(5, 7)) == Update(REDSTONE.adapter, 1_000, 7, 5, TIME - 1)
     assert pushed(FEED, answer_log(5, BLOCK, 7)) == Update(AGGREGATOR, 1_000, 7, 5, TIME)
@@ -432,6 +464,9 @@ def test_pushes_are_read() -> None:
         (PYTH, replace(pyth_log(5, 7), data="0x")),
         (REDSTONE, replace(redstone_log(5, 7), topics=(CACHE_UPDATED, PYTH.id))),
         (REDSTONE, replace(redstone_log(5, 7), data="0x" + 64 * "1")),
+        (PUSH, value_log(5, 7, PUSH._replace(id="0x" + b"ETH".hex().ljust(64, "0")))),
+        (PUSH, replace(value_log(5, 7), topics=(VALUE_UPDATE, PUSH.id))),
+        (PUSH, replace(value_log(5, 7), data="0x" + 64 * "1")),
     ],
 )
 def test_a_push_of_another_feed_is_none(feed: Feed, log: Log) -> None:
@@ -801,6 +836,139 @@ def test_a_push_of_redstone_is_read_in_its_adapter(connection: Connection) -> No
     assert rows(connection, EULER_PRICES) == [
         (2, "oracle", D("0.002"), "A"),
         (6, "oracle", D("0.0021"), "A"),
+    ]
+
+
+# what is pushed into RedStone's own adapters, read through feeds that look like Chainlink's
+
+
+def in_redstone(
+    world: World,
+    stored: Callable[[int], int],
+    push: RedstonePush = PUSH,
+    at: Callable[[int], int] = lambda block: block,
+) -> None:
+    """The feed of the world's token is RedStone's: `stored` at a block is its price, of 8 decimals,
+    last pushed in the block `at`."""
+    world.said |= listed(ORACLE, TOKEN, 6, FEED, stored)
+    world.said[asked(FEED, "aggregator()")] = lambda _: REVERTED
+    for getter, types, value in (
+        ("getPriceFeedAdapter()", "address", push.adapter),
+        ("getDataFeedId()", "bytes32", bytes.fromhex(push.id[2:])),
+    ):
+        world.said[asked(FEED, getter)] = always(types, value)
+
+    def latest(block: int) -> CallResult:
+        time = TIME + 12 * at(block)
+        return says("uint80 int256 uint256 uint256 uint80", 1, stored(block), time, time, 1)
+
+    world.said[asked(FEED, "latestRoundData()")] = latest
+    if push.adapter != FEED:
+        kept = "getLastUpdateDetailsUnsafe(bytes32)"
+        world.said[asked(push.adapter, kept, bytes.fromhex(push.id[2:]))] = lambda block: says(
+            "uint256 uint256 uint256", 1_000 * (TIME + 12 * at(block)) - 1, TIME + 12 * at(block),
+            stored(block),
+        )  # fmt: skip
+
+
+SIDES = "SELECT log_index, source, usd, quality, via FROM ledger.price ORDER BY 1"
+WAY = [MAIN, PROVIDER, ORACLE]
+
+
+@pytest.mark.parametrize(
+    ("push", "logged"),
+    [
+        (PUSH, value_log),
+        (MERGED, lambda value, at, _, block: answer_log(value, block, at, FEED)),
+    ],
+)
+def test_a_liquidation_after_a_push_of_redstone_stands_on_its_side(
+    connection: Connection, world: World, push: RedstonePush, logged: Callable[..., Log]
+) -> None:
+    in_redstone(world, jumping, push)
+    world.logged = [logged(210_000_000_000, 4, push, world.block(1_000))]
+    found = [liquidation(world, VENUE, MAIN, 1_000, at, repaid=repaid()) for at in (2, 6)]
+    write(connection, world, found)
+
+    fill(connection, world)
+
+    assert rows(connection, SIDES) == [
+        (2, "oracle", D("0.002"), "A", WAY),
+        (6, "oracle", D("0.0021"), "A", WAY),
+    ]
+
+
+def test_a_push_beside_others_in_the_liquidations_own_transaction_is_its_price(
+    connection: Connection, world: World
+) -> None:
+    in_redstone(world, jumping)
+    block = world.block(1_000)
+    (found,) = [liquidation(world, VENUE, MAIN, 1_000, 6, repaid=repaid())]
+    other = PUSH._replace(id="0x" + b"ETH".hex().ljust(64, "0"))
+    world.logged = [
+        value_log(1, 3, other, block),
+        replace(value_log(210_000_000_000, 4, block=block), tx_hash=found.tx_hash),
+        value_log(2, 5, other, block),
+        value_log(3, 5, PUSH._replace(adapter=address("4")), block),
+    ]
+    write(connection, world, [found])
+
+    fill(connection, world)
+
+    assert rows(connection, SIDES) == [(6, "oracle", D("0.0021"), "A", WAY)]
+
+
+def test_an_adapter_of_redstones_that_logs_nothing_leaves_the_end_of_the_block(
+    connection: Connection, world: World
+) -> None:
+    in_redstone(world, jumping, MERGED)
+    world.logged = []
+    found = [liquidation(world, VENUE, MAIN, 1_000, at, repaid=repaid()) for at in (2, 6)]
+    write(connection, world, found)
+
+    fill(connection, world)
+
+    assert rows(connection, SIDES) == [(-1, "oracle", D("0.0021"), "A-", WAY)]
+
+
+def test_a_push_of_the_same_price_moves_nothing(connection: Connection, world: World) -> None:
+    in_redstone(world, lambda _: 200_000_000_000)
+    world.logged = [value_log(200_000_000_000, 4, block=world.block(1_000))]
+    write(connection, world, [liquidation(world, VENUE, MAIN, 1_000, 6, repaid=repaid())])
+
+    fill(connection, world)
+
+    assert rows(connection, SIDES) == [(-1, "oracle", D("0.002"), "A", WAY)]
+
+
+def test_a_price_that_was_stale_until_redstone_pushed_the_same_is_the_one_pushed(
+    connection: Connection, world: World
+) -> None:
+    # The adapter refuses to read what is older than 30 hours, and keeps it nonetheless.
+    in_redstone(world, lambda _: 200_000_000_000, at=lambda block: 1_000 if block >= 1_000 else 1)
+    call = asked(ORACLE, "getAssetPrice(address)", TOKEN)
+    honest = world.said[call]
+    world.said[call] = lambda block: honest(block) if block >= 1_000 else REVERTED
+    world.logged = [value_log(200_000_000_000, 4, block=world.block(1_000))]
+    write(connection, world, [liquidation(world, VENUE, MAIN, 1_000, 6, repaid=repaid())])
+
+    fill(connection, world)
+
+    assert rows(connection, SIDES) == [(6, "oracle", D("0.002"), "A", WAY)]
+
+
+def test_a_push_of_redstone_is_no_price_without_the_old_state(
+    connection: Connection, world: World
+) -> None:
+    in_redstone(world, jumping)
+    world.state_from = HEAD - 120
+    world.logged = [value_log(210_000_000_000, 4, block=world.block(1_000))]
+    write(connection, world, [liquidation(world, VENUE, MAIN, 1_000, 6, repaid=repaid())])
+
+    fill(connection, world)
+
+    assert rows(connection, "SELECT reason FROM ledger.no_price") == [
+        ("no plain feed, and no state at that block",)
     ]
 
 

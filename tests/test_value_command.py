@@ -294,6 +294,21 @@ def test_a_price_file_is_imported_and_listed(usdc: Path, quick_indexer: Command)
     assert [word in listed.stdout for word in ("kaiko", "2", "0:05:00", "prices.csv")] == [True] * 4
 
 
+def test_lines_of_a_price_file_that_say_the_same_again_are_named(
+    usdc: Path, quick_indexer: Command
+) -> None:
+    with usdc.open("a") as file:
+        file.write(6 * "USDC,2025-10-10T21:20:00Z,0.99910\n")
+
+    imported = quick_indexer(*IMPORT)
+
+    assert (imported.returncode, imported.stdout, imported.stderr.splitlines()) == (
+        0, "kaiko: 2 prices\n",
+        ["6 lines say again what others say: 4, 5, 6, 7, 8, …",
+         "1 of 1 assets are in no row yet: hyperliquid:USDC"],
+    )  # fmt: skip
+
+
 def test_another_file_of_the_same_name_wants_to_be_told(usdc: Path, quick_indexer: Command) -> None:
     quick_indexer(*IMPORT)
     usdc.write_text("asset,time,usd\nUSDC,2025-10-10T21:15:00Z,0.99\n")

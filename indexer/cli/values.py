@@ -134,11 +134,17 @@ def import_prices(
     """
     known = {chains.chain_of(venue) for venue in chains.choose(()).decoder.venues()} | {sync.VENUE}
     with connected() as connection:
-        points = price_files.import_file(
+        imported = price_files.import_file(
             connection, file, name, chains=known, max_age=max_age, replace=replace, chain=chain
         )
         assets, unmet = price_files.unmet(connection, name)
-    out.print(f"{name}: {points:,} prices")
+    out.print(f"{name}: {imported.points:,} prices")
+    if imported.repeats:
+        rest = ", …" if imported.repeats > len(imported.first_repeats) else ""
+        say(
+            f"{imported.repeats:,} lines say again what others say:"
+            f" {', '.join(map(str, imported.first_repeats))}{rest}"
+        )
     if unmet:
         rest = ", …" if len(unmet) > UNMET_SHOWN else ""
         say(

@@ -1,18 +1,28 @@
 """Imports a user's price files: each is a price source of its own, taken whole or not at all."""
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from psycopg import sql
 from psycopg.errors import CheckViolation
 
 from indexer.errors import ConfigError
-from indexer.price_files import BadLine, Point, read
+from indexer.price_files import BadLine, read
 from indexer.store.database import Connection
 
-SHOWN = 5  # bad lines in a message
+SHOWN = 5  # faults of a kind in a message
+
+
+class Imported(NamedTuple):
+    """How many points a source has, and how many lines only said again what one before them says,
+    with the first of them; of a file that was there already nobody counts them once more."""
+
+    points: int
+    repeats: int = 0
+    first_repeats: tuple[int, ...] = ()
 
 
 def import_file(
@@ -24,14 +34,13 @@ def import_file(
     max_age: timedelta,
     replace: bool = False,
     chain: str | None = None,
-) -> int:
-    """Import a file as the source `file:NAME`; gives the number of its points, without those that
-    are in it twice. `chains` are those that there are, `chain` is that of assets which name none.
-    No row has to name a token yet. Values follow with the next pass.
+) -> Imported:
+    """Import a file as the source `file:NAME`. `chains` are those that there are, `chain` is that
+    of assets which name none. No row has to name a token yet. Values follow with the next pass.
 
-    Raises ConfigError, and imports nothing, where a line is no price of a token on one of the
-    chains, where two lines contradict each other, and where the name stands for something else
-    already."""
+    Raises ConfigError, and imports nothing, where lines are no price of a token on one of the
+    chains or contradict each other, with all of these faults at once, and where the name stands
+    for something else already."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     with connection.transaction():
@@ -42,7 +51,7 @@ def import_file(
             (name, sha256, max_age),
         ).fetchone()
         if stored is not None:
-            return int(str(stored[0]))
+            return Imported(int(str(stored[0])))
         _make_way(connection, name, replace=replace)
         _stage(connection, path, chain)
         _check(connection, path, chains)
@@ -64,77 +73,100 @@ def _make_way(connection: Connection, name: str, *, replace: bool) -> None:
 
 
 def _stage(connection: Connection, path: Path, chain: str | None) -> None:
-    """COPY the points into a temporary table as they are read."""
+    """COPY the lines into a temporary table as they are read, bad ones with what they name."""
     connection.execute(
         """
         CREATE TEMP TABLE IF NOT EXISTS staged_price_point (
-            line bigint, chain text, asset text, at timestamptz, usd numeric
+            line bigint, chain text, asset text, at timestamptz, usd numeric, fault text
         ) ON COMMIT DELETE ROWS;
         TRUNCATE staged_price_point
         """
     )
-    bad: list[BadLine] = []
     with (
         connection.cursor() as cursor,
         cursor.copy(
-            "COPY staged_price_point (line, chain, asset, at, usd) FROM STDIN (FORMAT BINARY)"
+            "COPY staged_price_point (line, chain, asset, at, usd, fault)"
+            " FROM STDIN (FORMAT BINARY)"
         ) as stream,
     ):
-        stream.set_types(["int8", "text", "text", "timestamptz", "numeric"])
-        for point in _good(read(path, chain), bad):
-            stream.write_row(point)
-    _refuse(path, len(bad), bad[:SHOWN])
-
-
-def _good(lines: Iterator[Point | BadLine], bad: list[BadLine]) -> Iterator[Point]:
-    for line in lines:
-        if isinstance(line, BadLine):
-            bad.append(line)
-        else:
-            yield line
+        stream.set_types(["int8", "text", "text", "timestamptz", "numeric", "text"])
+        for one in read(path, chain):
+            stream.write_row(
+                (one.line, one.chain, one.asset, None, None, one.what)
+                if isinstance(one, BadLine)
+                else (*one, None)
+            )
 
 
 def _check(connection: Connection, path: Path, chains: Collection[str]) -> None:
+    """Raises ConfigError with all that is wrong with the file, so that one look at it is enough."""
     if connection.execute("SELECT FROM staged_price_point LIMIT 1").fetchone() is None:
         raise ConfigError(f"{path}: there is no price in it")
-    for query in (_NO_CHAIN, _NO_NAME, _CONTRADICTING):
-        found: Any = connection.execute(query, {"chains": list(chains)}).fetchall()
-        _refuse(path, len(found), [BadLine(*line) for line in found[:SHOWN]])
-
-
-def _refuse(path: Path, count: int, first: list[BadLine]) -> None:
-    """Raises ConfigError unless there is nothing bad."""
-    if count:
-        rest = f"; and {count - len(first)} more" if count > len(first) else ""
-        raise ConfigError(
-            f"{path}: nothing was imported, bad lines: {count}: {'; '.join(map(str, first))}{rest}"
-        )
-
-
-_NO_CHAIN = """
-    SELECT min(line), format('%%s is no chain that we know', chain)
-    FROM staged_price_point
-    WHERE chain <> ALL (%(chains)s)
-    GROUP BY chain ORDER BY 1
-"""
-# An address that no row has met may be in one tomorrow; a name that none has is a slip of the pen.
-_NO_NAME = """
-    SELECT min(line), format('%%s is no quote token of %%s', asset, chain)
-    FROM staged_price_point p
-    WHERE chain = 'hyperliquid' AND NOT liq.at_par(asset)
-      AND NOT EXISTS (SELECT FROM ledger.liquidation WHERE quote = p.asset)
-    GROUP BY chain, asset ORDER BY 1
-"""
-_CONTRADICTING = """
-    SELECT max(line), format(
-        '%%s has another price at that time than in line %%s', asset, min(line)
+    values = {"chains": list(chains), "shown": SHOWN}
+    count, rest, named = _one(connection, _FAULTS, values)
+    if not count:
+        return
+    more = [f"and {rest} more"] if rest else []
+    assets, unmet = _one(connection, _UNMET_STAGED, values)
+    if unmet:
+        hidden = ", …" if len(unmet) > SHOWN else ""
+        what = f"{len(unmet)} of {assets} assets are in no row yet: {', '.join(unmet[:SHOWN])}"
+        more.append(f"besides, {what}{hidden}")
+    raise ConfigError(
+        f"{path}: nothing was imported, bad lines: {count}: {'; '.join([*named, *more])}"
     )
-    FROM staged_price_point
-    GROUP BY chain, asset, at HAVING count(DISTINCT usd) > 1 ORDER BY 1
-"""
 
 
-def _store(connection: Connection, path: Path, name: str, sha256: str, max_age: timedelta) -> int:
+def _one(connection: Connection, query: sql.SQL | sql.Composed, values: dict[str, Any]) -> Any:
+    return connection.execute(query, values).fetchone()
+
+
+# How many lines are bad, how many of these are not named, and the first of each kind of fault. A
+# chain or a name is named once, with its first line. An address that no row has met may be in one
+# tomorrow; a name that none has is a slip of the pen.
+_FAULTS = sql.SQL("""
+    WITH misnamed AS MATERIALIZED (
+        SELECT chain, asset
+        FROM (SELECT DISTINCT chain, asset FROM staged_price_point WHERE chain = 'hyperliquid') p
+        WHERE NOT liq.at_par(asset)
+          AND NOT EXISTS (SELECT FROM ledger.liquidation WHERE quote = p.asset)
+    ), compared AS (
+        SELECT line, asset, usd, first_value(line) OVER same AS first_line,
+               first_value(usd) OVER same AS first_usd
+        FROM staged_price_point WHERE fault IS NULL
+        WINDOW same AS (PARTITION BY chain, asset, at ORDER BY line)
+    ), fault AS (
+        SELECT 1 AS kind, line, line AS named, fault AS what
+        FROM staged_price_point WHERE fault IS NOT NULL
+        UNION ALL
+        SELECT 2, line, min(line) OVER (PARTITION BY chain),
+               format('%%s is no chain that we know', chain)
+        FROM staged_price_point WHERE chain <> ALL (%(chains)s)
+        UNION ALL
+        SELECT 3, line, min(line) OVER (PARTITION BY chain, asset),
+               format('%%s is no quote token of %%s', asset, chain)
+        FROM staged_price_point JOIN misnamed USING (chain, asset)
+        UNION ALL
+        SELECT 4, line, line,
+               format('%%s has another price at that time than in line %%s', asset, first_line)
+        FROM compared WHERE usd <> first_usd
+    ), placed AS MATERIALIZED (
+        SELECT *, dense_rank() OVER (PARTITION BY kind ORDER BY named) AS place FROM fault
+    )
+    SELECT count(DISTINCT line),
+           count(DISTINCT line) - count(DISTINCT line) FILTER (WHERE place <= %(shown)s),
+           ARRAY(
+               SELECT format('line %%s: %%s', named, string_agg(what, ', ' ORDER BY kind))
+               FROM (SELECT DISTINCT named, kind, what FROM placed WHERE place <= %(shown)s) first
+               GROUP BY named ORDER BY named
+           )
+    FROM placed
+""")
+
+
+def _store(
+    connection: Connection, path: Path, name: str, sha256: str, max_age: timedelta
+) -> Imported:
     try:
         connection.execute(
             "INSERT INTO ledger.price_file (name, uri, sha256, max_age, points)"
@@ -146,26 +178,44 @@ def _store(connection: Connection, path: Path, name: str, sha256: str, max_age: 
             f"{name!r} with a greatest age of {max_age}: a name has small letters, digits, - and"
             " _, and the age is above 0"
         ) from None
-    return connection.execute(
+    points = connection.execute(
         "INSERT INTO ledger.price_point (name, chain, asset, at, usd)"
         " SELECT DISTINCT ON (chain, asset, at) %s, chain, asset, at, usd FROM staged_price_point"
         " ORDER BY chain, asset, at, line",
         (name,),
     ).rowcount
+    repeats, first = _one(connection, _REPEATS, {"shown": SHOWN})
+    return Imported(points, repeats, tuple(first))
+
+
+_REPEATS = sql.SQL("""
+    SELECT count(*), coalesce((array_agg(line ORDER BY line))[:%(shown)s], '{}')
+    FROM (SELECT line, row_number() OVER (PARTITION BY chain, asset, at ORDER BY line) AS nth
+          FROM staged_price_point) point
+    WHERE nth > 1
+""")
+
+
+# How many assets, and those that are in no row yet, as `chain:asset`.
+_UNMET = sql.SQL("""
+    SELECT count(*), coalesce(array_agg(chain || ':' || asset ORDER BY chain, asset) FILTER (
+        WHERE NOT CASE WHEN chain = 'hyperliquid'
+            THEN EXISTS (SELECT FROM ledger.liquidation WHERE quote = p.asset)
+            ELSE EXISTS (SELECT FROM ledger.asset a
+                         WHERE (a.chain, a.address) = (p.chain, p.asset)) END
+    ), '{{}}')
+    FROM (SELECT DISTINCT chain, asset FROM {}) p
+""")
+_UNMET_IMPORTED = _UNMET.format(sql.SQL("ledger.price_point WHERE name = %(name)s"))
+# Without what is a fault already.
+_UNMET_STAGED = _UNMET.format(
+    sql.SQL("""staged_price_point WHERE chain = ANY (%(chains)s) AND asset IS NOT NULL
+               AND (chain <> 'hyperliquid' OR liq.at_par(asset)
+                    OR EXISTS (SELECT FROM ledger.liquidation WHERE quote = asset))""")
+)
 
 
 def unmet(connection: Connection, name: str) -> tuple[int, list[str]]:
     """How many assets a file names, and those that are in no row yet, as `chain:asset`."""
-    found: Any = connection.execute(
-        """
-        SELECT count(*), coalesce(array_agg(chain || ':' || asset ORDER BY chain, asset) FILTER (
-            WHERE NOT CASE WHEN chain = 'hyperliquid'
-                THEN EXISTS (SELECT FROM ledger.liquidation WHERE quote = p.asset)
-                ELSE EXISTS (SELECT FROM ledger.asset a
-                             WHERE (a.chain, a.address) = (p.chain, p.asset)) END
-        ), '{}')
-        FROM (SELECT DISTINCT chain, asset FROM ledger.price_point WHERE name = %s) p
-        """,
-        (name,),
-    ).fetchone()
-    return found[0], found[1]
+    assets, found = _one(connection, _UNMET_IMPORTED, {"name": name})
+    return assets, found

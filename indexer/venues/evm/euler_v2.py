@@ -43,6 +43,7 @@ from indexer.oracles import (
     feed_state,
     number_of,
     oracle_of,
+    redstone_push,
     scaled,
     unit_itself,
 )
@@ -180,8 +181,10 @@ def _feed(
     if feed is None:
         return (adapter,), None, None
     state = yield from feed_state(feed)
-    if state.emitter is None:  # by whose logs it changes nobody knows
-        return (adapter,), None, None
+    if isinstance(feed, str) and state.emitter is None:
+        # no proxy of Chainlink's: of RedStone's, or by whose logs it changes nobody knows
+        push, state = yield from redstone_push(feed)
+        return (adapter,), push if state.answer else None, None
     return (adapter,), feed, state.round
 
 
