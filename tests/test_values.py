@@ -1021,3 +1021,32 @@ def test_prices_are_shown_of_whole_tokens_too(
         (WETH, None, WETH_USD, Decimal("4100.1234")),
         (WBTC, 3, Decimal(1), None),
     ]
+
+
+def test_an_asset_says_what_it_is_a_share_of(connection: Connection) -> None:
+    share, token, market = ("0x" + 40 * letter for letter in "abc")
+    for address, symbol in ((share, "cTKN"), (token, "TKN"), (market, "oTKN")):
+        connection.execute(
+            "INSERT INTO ledger.asset (chain, address, symbol, symbol_raw, decimals)"
+            " VALUES ('ethereum', %s, %s, %s, 8)",
+            (address, symbol, symbol.encode() + b"\n"),
+        )
+    for block, assets in ((7, 3), (9, 4)):
+        connection.execute(
+            "INSERT INTO ledger.share_rate VALUES ('ethereum', %s, %s, %s, 2, %s)",
+            (share, block, token, assets),
+        )
+    connection.execute(
+        "INSERT INTO ledger.fact VALUES ('ethereum', 'underlying', %s, %s, 1, NULL)",
+        (market, token),
+    )
+
+    assert rows(
+        connection,
+        "SELECT address, symbol_raw, underlying, shares_raw, assets_raw, rate_block"
+        " FROM liq.assets ORDER BY address",
+    ) == [
+        (share, b"cTKN\n", token, 2, 4, 9),
+        (token, b"TKN\n", None, None, None, None),
+        (market, b"oTKN\n", token, None, None, None),
+    ]
