@@ -514,6 +514,7 @@ class Decoder:
         self._prices: dict[str, dict[tuple[str, int], _PriceReader]] = {}
         self._liquidations: set[str] = set()
         self._looks_like: dict[Shape, dict[str, Wanted | None]] = {}
+        self._others: set[Shape] = set()
         self.known_facts: dict[FactKey, str | None] = {}
         for spec in specs:
             self._add(spec)
@@ -534,6 +535,10 @@ class Decoder:
             for shape in events.liquidations:
                 self._liquidations.add(shape[0])
                 self._looks_like.setdefault(shape, {})[spec.name] = events.wanted.get(shape)
+        if spec.look_alike is not None:
+            self._others |= {
+                (one.topic0, one.topics) for one in map(Layout, load_abi(spec.look_alike))
+            }
         if spec.bystander is not None:
             wanted = _Events(spec.bystander, spec).wanted
             self._bystanders[spec.name] = {
@@ -594,6 +599,8 @@ class Decoder:
 
     def _stranger(self, log: Log) -> Quarantined | None:
         """A log as liquidations have it, by somebody whom we do not know."""
+        if (log.topics[0], len(log.topics)) in self._others:
+            return None
         alike = self._looks_like.get((log.topics[0], len(log.topics)), {})
         like = tuple(name for name, wanted in alike.items() if wanted is None or wanted(log))
         return Quarantined(log, like) if like or not alike else None

@@ -624,7 +624,8 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     by fact; that of EMITTER_FACT tells "NAME/role" as a FactMap's `proves` does, with the name of
     the deployment that vouches. Without a `fee` rule, what the liquidator got is unknown where the
     fee is. `par` is what it takes for a dollar without asking. In a permissionless protocol anybody
-    opens a market, with any token and oracle."""
+    opens a market, with any token and oracle. `look_alike` is an interface of others whose events
+    have a first topic of ours and are no liquidations: no quarantine is needed for them."""
 
     name: str
     kind: Kind
@@ -633,6 +634,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     methodology: str
     decoder_version: int = 1
     bystander: Contract | None = None
+    look_alike: str | None = None
     needs_receipt: bool = False
     join: Join | PerpJoin | None = None
     facts: tuple[Fact, ...] = ()

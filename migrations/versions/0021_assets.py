@@ -28,8 +28,8 @@ LEFT JOIN LATERAL (
 COMMENTS = {
     "liq.assets.symbol_raw": "The bytes that the token gave as its symbol.",
     "liq.assets.name_raw": "The bytes that the token gave as its name.",
-    "liq.assets.underlying": "What a share is a claim on; NULL of what is no share, and where nobody"
-    " tells.",
+    "liq.assets.underlying": "What a share is a claim on; NULL of what is no share, and where"
+    " nobody tells.",
     "liq.assets.shares_raw": "So many base units of it,",
     "liq.assets.assets_raw": "were worth so many of the underlying",
     "liq.assets.rate_block": "at the end of this block, the last that was asked about.",

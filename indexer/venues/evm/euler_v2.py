@@ -221,6 +221,9 @@ SPEC = ProtocolSpec(
         ),
     },
     join=join,
+    # who liquidates himself there does so of his own will, in four topics instead of three:
+    # alchemix-finance/v2-foundry:src/interfaces/alchemist/IAlchemistV2Events.sol
+    look_alike="alchemix_v2.json",
     deployments=deployments("euler_v2"),
     asks={
         # euler-xyz/euler-vault-kit:src/GenericFactory/GenericFactory.sol
