@@ -13,7 +13,7 @@ PURE = {
     *("labels", "abi_calls", "oracles", "inquiry", "tokens", "families", "chain_step", "pricing"),
     *("methodology", "positions", "roles"),
     *("label_files", "label_truth", "never_labelled", "interest"),
-    "candidates",
+    *("candidates", "perp_feeds"),
     *("account_model", "account_kinds", "owner_answers", "owners"),
     *("catalogue", "golden", "published"),
 }
@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "hyperliquid_format": set(),
     "model": {"errors"},
     "evm_model": {"model"},
+    "perp_feeds": {"model"},
     "plan": {"errors", "model", "evm_model"},
     "labels": {"errors", "model"},
     "abi_calls": {"evm_model"},
@@ -42,6 +43,7 @@ MAY_IMPORT = {
     "venues": {
         *("errors", "model", "evm_model", "hyperliquid_format", "abi_calls", "oracles", "tokens"),
         "families",
+        "perp_feeds",
     },
     "decode": {"evm_model", "oracles", "resources"},
     "catalogue": {"evm_model", "decode"},
@@ -64,6 +66,7 @@ MAY_IMPORT = {
         "roles",
         "interest",
         "candidates",
+        "perp_feeds",
     },
     "resources": set(),
     "store": {
@@ -101,11 +104,12 @@ MAY_IMPORT = {
         "sync",
         "venues",
     },
+    "perp_samples": {"errors", "model", "perp_feeds", "sources", "store", "venues"},
     "studies": {"errors", "model", "venues"},
     "report": {"errors", "model", "methodology", "store"},
     "cli": PURE
     | {"resources", "settings", "sources", "store", "sync", "report", "chain"}
-    | {"watch", "census", "samples"},
+    | {"watch", "census", "samples", "perp_samples"},
     "__main__": {"cli"},
 }
 

@@ -39,7 +39,9 @@ def explain(connection: Connection, key: str) -> list[Section]:
         ask = _Asker(
             cursor, venue=venue, event_key=event_key, account=account.lower(), rest=rest
         )  # fmt: skip
-        found = _fill(ask) or _lending(ask) or _undecoded(ask) or _quarantined(ask)
+        found = (
+            _fill(ask) or _lending(ask) or _nameless(ask) or _undecoded(ask) or _quarantined(ask)
+        )
     if not found:
         raise IndexerError(
             f"no liquidation {key!r}: take a key from the views liq.liquidations or"
@@ -222,6 +224,16 @@ _LOGS = """
       AND (r.venue = %(venue)s OR r.venue IS NULL AND NOT r.is_whole)
     ORDER BY r.log_index
 """
+
+
+def _nameless(ask: _Asker) -> list[Section]:
+    row = ask(
+        "SELECT * FROM liq.anonymous_liquidations WHERE venue = %(venue)s AND event_key = %(rest)s"
+    )
+    if not row:
+        return []
+    ask.values["prefix"] = ask.values["rest"]
+    return [Section("published", ask(_PUBLISHED_FILLS)), Section("row", row)]
 
 
 def _undecoded(ask: _Asker) -> list[Section]:
