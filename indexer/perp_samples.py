@@ -61,11 +61,9 @@ class Sampler:
     def _write(self, found: dict[str, tuple[RawEvent, venue.Row]]) -> list[IndexerError]:
         faults: list[IndexerError] = []
         raw = [event for event, _ in found.values()]
-        for other in ledger.append_raw(
-            self._connection, raw, is_simulated=False, is_sample=True
-        ):  # fmt: skip
+        for other in ledger.append_raw(self._connection, raw, is_simulated=False, is_sample=True):
+            event, _ = found.pop(other.event_key)  # a row says what the stored bytes say
             if not is_same(other.stored, other.read):
-                event, _ = found.pop(other.event_key)
                 faults.append(_otherwise(event, other.stored_at))
         rows = [row for _, row in found.values()]
         known = [row for row in rows if isinstance(row, Liquidation)]
