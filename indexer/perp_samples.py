@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from indexer.errors import IndexerError, SourceFault
 from indexer.model import AnonymousLiquidation, Liquidation, RawEvent, Undecoded
@@ -25,7 +25,6 @@ Say = Callable[[str], None]
 AGAIN = timedelta(minutes=1)  # what was asked before is asked once more: answers may lag
 NOTE_SECONDS = 10.0  # how often it is noted that a feed is still listened to
 POLL_SECONDS = 60.0
-LOOK_SECONDS = 0.25
 
 
 class Sampler:
@@ -114,17 +113,14 @@ def pull(
     since: datetime,
     until: datetime,
     say: Say,
-    is_over: Callable[[], bool] = lambda: False,
 ) -> Asked:
     """Ask for the trades of markets between two times. One that fails leaves the others as they
     are, but nothing is noted then, so that the next time asks for all of it again."""
     names = {market.id: market.name for market in markets}
-    failed = told = asked = 0
+    failed = told = 0
     lacks: dict[str, None] = {}
     for market in markets:
-        if is_over():
-            return Asked(asked, failed, told)
-        asked += 1
+        before = sampler.counts.copy()
         try:
             for page in api.trades(market, since, until):
                 told += len(page.trades)
@@ -135,12 +131,14 @@ def pull(
         except SourceFault as fault:
             say(f"{market.name}: {fault}")
             failed += 1
+        sampler.value()
+        if found := sampler.counts - before:
+            say(f"venue={feed.venue} market={market.name} {_fields(found)}")
     if not failed:
         ledger.sampled(
             connection, feed.venue, source, None, since, until, lacks="; ".join(lacks) or None
         )
-    sampler.value()
-    return Asked(asked, failed, told)
+    return Asked(len(markets), failed, told)
 
 
 def source_of(named: Sequence[str]) -> str:
@@ -154,35 +152,22 @@ def since_last(connection: Connection, feed: Feed, source: str, now: datetime) -
     return now - timedelta(hours=24) if left is None else left - AGAIN
 
 
-def poll(
-    connection: Connection,
-    feed: Feed,
-    api: TradesApi,
-    is_over: Callable[[], bool],
-    say: Say,
-    seconds: float = POLL_SECONDS,
-) -> None:
-    """Ask for the trades of all markets again and again, from where it was left, until told to
-    stop. A round that fails is asked again with the next."""
+def poll(connection: Connection, feed: Feed, api: TradesApi, say: Say) -> NoReturn:
+    """Ask for the trades of all markets again and again, from where it was left. A round that fails
+    is asked again with the next."""
     sampler, source = Sampler(connection, feed), source_of(())
     say(f"asking {feed.venue} for the trades of all markets")
-    while not is_over():
-        begun = time.monotonic()
-        before = sampler.counts.copy()
-        now = _now()
+    while True:
+        begun, now = time.monotonic(), _now()
+        since = since_last(connection, feed, source, now)
         try:
-            asked = pull(
-                connection, sampler, feed, api, api.markets(), source=source,
-                since=since_last(connection, feed, source, now), until=now, say=say,
-                is_over=is_over,
+            pull(
+                connection, sampler, feed, api, api.markets(), source=source, since=since,
+                until=now, say=say,
             )  # fmt: skip
         except SourceFault as fault:
             say(f"fault: {fault}")
-        else:
-            if found := sampler.counts - before:
-                say(f"venue={feed.venue} markets={asked.markets} {_fields(found)}")
-        while not is_over() and time.monotonic() < begun + seconds:
-            time.sleep(LOOK_SECONDS)
+        time.sleep(max(begun + POLL_SECONDS - time.monotonic(), 0))
 
 
 def listen(

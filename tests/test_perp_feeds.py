@@ -4,11 +4,13 @@ row, what stands apart for want of an account, what stays undecoded; and what fe
 All trades are made up, in the shapes that the exchanges document."""
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +37,7 @@ from tests.rpc_proxy import FakeClock, Http
 from tests.stream_stub import Close
 from tests.stream_stub import Feed as Spoken
 
+DOCS = Path(__file__).parents[1] / "docs" / "other-perps.md"
 AT = utc_of_ms(1773854156654)
 SINCE, UNTIL = AT - timedelta(hours=1), AT + timedelta(hours=1)
 LATER = datetime(2026, 6, 1, tzinfo=UTC)
@@ -312,7 +315,9 @@ def test_rows_are_stored_with_their_bytes_and_cover_nothing(
 ) -> None:
     perps.trades["lighter"] = [lighter(1), lighter(2, "deleverage"), lighter(3, size="x")]
 
-    assert pull(connection, LIGHTER, api(LIGHTER)) == (Asked(2, 0, 3), [])
+    assert pull(connection, LIGHTER, api(LIGHTER)) == (
+        Asked(2, 0, 3), ["venue=lighter market=ETH anonymous=1 liquidations=1 undecoded=1"],
+    )  # fmt: skip
 
     assert rows(connection, "SELECT key, account, market, method, side, notional_usd, chain"
                 " FROM liq.liquidations") == [
@@ -352,7 +357,7 @@ def test_the_same_trade_again_changes_nothing(
 
     pull(connection, LIGHTER, api(LIGHTER))
     once = everything()
-    assert pull(connection, LIGHTER, api(LIGHTER)) == (Asked(2, 0, 3), [])
+    assert pull(connection, LIGHTER, api(LIGHTER))[0] == Asked(2, 0, 3)
 
     assert everything() == once
 
@@ -419,7 +424,10 @@ def test_a_market_that_fails_leaves_the_others_and_is_asked_again(
     asked, said = pull(connection, LIGHTER, api(LIGHTER))
 
     assert asked == Asked(2, 1, 1)
-    assert said == ["BTC: 127.0.0.1 #1: /trades: an answer without trades: {}"]
+    assert said == [
+        "BTC: 127.0.0.1 #1: /trades: an answer without trades: {}",
+        "venue=lighter market=ETH liquidations=1",
+    ]
     assert rows(connection, "SELECT event_key FROM ledger.liquidation") == [("0/1",)]
     assert rows(connection, "SELECT * FROM liq.samples") == []  # nothing to go on from
 
@@ -435,7 +443,7 @@ def test_the_latest_trades_alone_are_said_to_be_that(
 ) -> None:
     perps.trades["extended"] = [extended(1), extended(2, "TRADE")]
 
-    assert pull(connection, EXTENDED, api(EXTENDED)) == (Asked(1, 0, 2), [])
+    assert pull(connection, EXTENDED, api(EXTENDED))[0] == Asked(1, 0, 2)
     assert rows(connection, "SELECT lacks FROM liq.samples") == [
         ("the API tells the latest trades of a market alone",)
     ]
@@ -569,8 +577,9 @@ def test_lighter_is_followed_by_asking(
         0,
         [
             "asking lighter for the trades of all markets",
-            "venue=lighter markets=2 liquidations=1",
-            "stopped; a sample: it covers nothing",
+            "venue=lighter market=ETH liquidations=1",
+            "stopped",
+            "a sample: it covers nothing",
         ],
     )
 
@@ -641,6 +650,27 @@ def test_a_market_that_could_not_be_asked_for_ends_with_1(indexer: Command, perp
     assert done.returncode == 1
     assert 'ETH: 127.0.0.1 #1: /trades: HTTP 400 {"message":"no"}' in done.stderr
     assert "1 market could not be asked for" in done.stderr
+
+
+def test_the_query_of_the_docs_adds_up_who_is_nobody(
+    connection: Connection, perps: Perps, api: Callable[[Feed], TradesApi]
+) -> None:
+    perps.trades["paradex"] = [paradex(1), paradex(2)]
+    pull(connection, PARADEX, api(PARADEX))
+
+    [query] = re.findall(r"```sql\n(.*?);\n```", DOCS.read_text(), re.DOTALL)
+
+    assert rows(connection, query) == [
+        ("paradex", "sample", ["account", "method", "side"], 2, Decimal("600.024"))
+    ]
+
+
+def test_the_page_of_the_docs_names_each_feed_and_its_pace() -> None:
+    page = DOCS.read_text()
+
+    assert [venue for venue in FEEDS if f"`{venue}`" not in page] == []
+    paces = [f"| {feed.pages.a_minute:,}" for feed in FEEDS.values() if feed.pages]
+    assert [pace for pace in paces if pace not in page] == []
 
 
 def test_an_exchange_without_pages_or_wire_says_so() -> None:

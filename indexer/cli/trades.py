@@ -80,15 +80,18 @@ def trades(venue: str, markets: tuple[str, ...], since: datetime | None) -> None
 def follow(venue: str, is_over: Callable[[], bool]) -> None:
     """Ask again and again, or listen, until told to stop."""
     feed = FEEDS[venue]
+    if feed.wire is None:
+        # what is waited for may be long: a signal ends it at once
+        with until_stopped(), connected() as connection, closing(_api(feed)) as api:
+            from indexer import perp_samples
+
+            perp_samples.poll(connection, feed, api, say)
+        say("a sample: it covers nothing")
+        return
     with connected() as connection:
         from indexer import perp_samples
         from indexer.sources.perp_trades import TradeStream
 
-        if feed.wire is None:
-            with closing(_api(feed)) as api:
-                perp_samples.poll(connection, feed, api, is_over, say)
-            say("stopped; a sample: it covers nothing")
-            return
         stream = TradeStream(feed, _address(feed, "STREAM", "ws://", "wss://"))
         lost = perp_samples.listen(connection, feed, stream, is_over, say)
     said = "a lower bound" if feed.completeness == "lower bound" else "a sample"
