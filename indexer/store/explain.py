@@ -153,9 +153,10 @@ def _opinions(ask: _Asker) -> list[Section]:
 _PUBLISHED_FILLS = """
     SELECT event_key, body, uri, line
     FROM ledger.raw_event JOIN ledger.source USING (source_id)
-    WHERE event_key = %(prefix)s
-       OR (event_key > %(prefix)s || '/' COLLATE "C"
-           AND event_key < %(prefix)s || '0' COLLATE "C")
+    WHERE chain = %(venue)s
+      AND (event_key = %(prefix)s
+           OR event_key > %(prefix)s || '/' COLLATE "C"
+          AND event_key < %(prefix)s || '0' COLLATE "C")
     ORDER BY event_key
 """
 
