@@ -8,7 +8,7 @@ from alembic import op
 
 from indexer.store.comments import comment_on
 
-revision = "0021"
+revision = "0022"
 down_revision = "0019"
 
 TABLES = """
