@@ -27,6 +27,7 @@ LegsSeen = Literal["both", "liquidated", "counterparty"]
 CounterpartyKind = Literal["maker", "protocol_vault", "adl_winner", "liquidator", "pool"]
 Facts = Literal["liquidations", "account_days", "ledger_liquidations"]
 Verification = Literal["every_height", "fills_only"]
+Completeness = Literal["sample", "lower bound"]  # of records that prove nothing about others
 
 
 class Venue(msgspec.Struct, frozen=True, gc=False):
@@ -93,6 +94,29 @@ class Liquidation(msgspec.Struct, frozen=True, gc=False):
     dir_liquidated: str | None
     dir_counterparty: str | None
     legs_seen: LegsSeen
+    decoder_version: int
+
+
+class AnonymousLiquidation(msgspec.Struct, frozen=True, gc=False):
+    """A liquidation of which the venue does not say whose it was. Never a row among those that do.
+
+    `lacks` names what is not told, `completeness` how far the records of the venue go."""
+
+    venue: str
+    event_key: str
+    block_number: int | None
+    block_at: datetime
+    tx_hash: str | None
+    method: Method | None
+    market: str
+    quote: str | None
+    side: Side | None
+    size: Decimal
+    price: Decimal
+    notional: Decimal
+    trade_id: str | None
+    lacks: tuple[str, ...]
+    completeness: Completeness
     decoder_version: int
 
 

@@ -8,6 +8,8 @@ RPC_<CHAIN>        endpoints of a chain, separated by commas: http(s):// to read
                    told of new blocks; in capitals, with _ for -, as RPC_ZKSYNC_ERA
 HYPERLIQUID_API    where to ask what accounts of the exchange hold
 HYPERLIQUID_STREAM_KEY  what opens the feed of a vendor of its fills
+LIGHTER_API, PARADEX_API, EXTENDED_API, EXTENDED_STREAM, ASTER_STREAM
+                   where to ask other exchanges for trades, or to listen to them
 AWS_*              read by boto3 for s3:// addresses
 """
 
@@ -23,6 +25,7 @@ _NAMES = (
     *("DATABASE_URL", "INDEXER_DATA_DIR", "INDEXER_PG_BIN", "INDEXER_DEPLOYMENTS"),
     *("HYPERLIQUID_API", "HYPERLIQUID_STREAM_KEY"),
 )
+_PERPS = ("LIGHTER_API", "PARADEX_API", "EXTENDED_API", "EXTENDED_STREAM", "ASTER_STREAM")
 _HYPERLIQUID_API = "https://api.hyperliquid.xyz"
 
 
@@ -37,6 +40,7 @@ class Settings:
     rpc: Mapping[str, tuple[str, ...]]
     hyperliquid_api: str
     hyperliquid_stream_key: str | None
+    perps: Mapping[str, str]  # by the names of their variables
 
     def __repr__(self) -> str:
         return f"Settings(embedded={self.database_url is None})"
@@ -62,7 +66,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings from environment variables. Raises ConfigError for one that is set but empty:
     an empty DATABASE_URL must not send anybody's data to another database in silence."""
     for name, value in environment.items():
-        if (name in _NAMES or name.startswith("RPC_")) and not value.strip():
+        if (name in (*_NAMES, *_PERPS) or name.startswith("RPC_")) and not value.strip():
             raise ConfigError(f"{name} is set but empty: give it a value or unset it")
     data_dir = environment.get("INDEXER_DATA_DIR")
     pg_bin = environment.get("INDEXER_PG_BIN")
@@ -79,6 +83,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
         },
         hyperliquid_api=environment.get("HYPERLIQUID_API", _HYPERLIQUID_API),
         hyperliquid_stream_key=environment.get("HYPERLIQUID_STREAM_KEY"),
+        perps={name: environment[name] for name in _PERPS if name in environment},
     )
 
 

@@ -23,7 +23,7 @@ PURE = {
     *("labels", "abi_calls", "oracles", "inquiry", "tokens", "families", "chain_step", "pricing"),
     *("methodology", "positions", "roles"),
     *("label_files", "label_truth", "never_labelled", "interest"),
-    "candidates",
+    *("candidates", "perp_feeds"),
     *("account_model", "account_kinds", "owner_answers", "owners"),
     *("catalogue", "golden", "published"),
 }
@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "dydx_format": set(),
     "model": {"errors"},
     "evm_model": {"model"},
+    "perp_feeds": {"model"},
     "plan": {"errors", "model", "evm_model"},
     "labels": {"errors", "model"},
     "abi_calls": {"evm_model"},
@@ -51,7 +52,7 @@ MAY_IMPORT = {
     "never_labelled": {"errors", "evm_model", "label_files"},
     "methodology": {"errors", "model", "evm_model", "families"},
     "venues": {
-        *("errors", "model", "evm_model", "hyperliquid_format", "dydx_format"),
+        *("errors", "model", "evm_model", "hyperliquid_format", "dydx_format", "perp_feeds"),
         *("abi_calls", "oracles", "tokens", "families"),
     },
     "decode": {"evm_model", "oracles", "resources"},
@@ -76,6 +77,7 @@ MAY_IMPORT = {
         "roles",
         "interest",
         "candidates",
+        "perp_feeds",
     },
     "resources": set(),
     "store": {
@@ -116,11 +118,12 @@ MAY_IMPORT = {
         "sync",
         "venues",
     },
+    "perp_samples": {"errors", "model", "perp_feeds", "sources", "store", "venues"},
     "studies": {"errors", "model", "venues"},
     "report": {"errors", "model", "methodology", "store"},
     "cli": PURE
     | {"resources", "settings", "sources", "store", "sync", "report", "chain"}
-    | {"watch", "census", "samples", "dydx"},
+    | {"watch", "census", "samples", "dydx", "perp_samples"},
     "__main__": {"cli"},
 }
 

@@ -136,7 +136,8 @@ def test_when_an_undo_forgets_a_table_of_the_chain_the_campaign_fails(
     assert verdict(fresh) is not None
 
 
-@pytest.mark.parametrize("table", chain_coverage.OF_VENUE)
+# no perpetual is on the model's chain: tests/test_chain_perps.py takes one back
+@pytest.mark.parametrize("table", [one for one in chain_coverage.OF_VENUE if one != "liquidation"])
 def test_when_an_undo_forgets_a_table_of_the_venues_the_campaign_fails(
     fresh: Callable[[], Any], monkeypatch: Patch, table: str
 ) -> None:

@@ -35,6 +35,7 @@ from tests.chain_model.node import Node, comet_of
 from tests.conftest import Command
 from tests.exchange_stub import Exchange
 from tests.ledger_rows import rows
+from tests.perp_stub import Perps
 from tests.simulator import simulate, small, write_by_block, write_misc
 from tests.test_prose import values_of
 
@@ -110,6 +111,13 @@ def exchange() -> Iterator[str]:
         yield served.url
 
 
+@pytest.fixture
+def perps() -> Iterator[dict[str, str]]:
+    """The addresses of other exchanges, where nothing was traded."""
+    with Perps() as served:
+        yield served.environment
+
+
 def commands(group: click.Group, *path: str) -> list[tuple[tuple[str, ...], click.Command]]:
     """All commands below a group, with the words that call them."""
     found: list[tuple[tuple[str, ...], click.Command]] = []
@@ -159,14 +167,24 @@ def runnable(text: str, node: Path, key: str) -> list[str]:
 
 @pytest.mark.usefixtures("price_file", "interest_file", "label_files")
 def test_the_examples_of_help_run(
-    indexer: Command, connection: Connection, node: Path, ethereum: str, exchange: str
+    indexer: Command,
+    connection: Connection,
+    node: Path,
+    ethereum: str,
+    exchange: str,
+    perps: dict[str, str],
 ) -> None:
     assert indexer("backfill", "hyperliquid", "--from", node).returncode == 0
     key = str(rows(connection, "SELECT min(key) FROM liq.liquidations")[0][0])
     lasting = {("follow",), ("demo",)}  # follow never ends; demo has a test of its own
 
     done = [
-        indexer(*runnable(example, node, key), RPC_ETHEREUM=ethereum, HYPERLIQUID_API=exchange)
+        indexer(
+            *runnable(example, node, key),
+            RPC_ETHEREUM=ethereum,
+            HYPERLIQUID_API=exchange,
+            **perps,
+        )
         for words, command in ALL_COMMANDS
         if words not in lasting
         for example in examples_of(command)

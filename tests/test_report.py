@@ -317,7 +317,7 @@ def test_a_longer_gap_makes_fewer_episodes_of_the_same_money(
 
 
 def test_the_par_tokens_in_the_definition_are_those_of_the_database(filled: Connection) -> None:
-    tokens = [*PAR_TOKENS, "USDT", "DAI", "HYPE", "usdc"]
+    tokens = [*PAR_TOKENS, "FDUSD", "HYPE", "usdc"]
     query = "SELECT token FROM unnest(%s::text[]) WITH ORDINALITY t(token, n)"
     found = filled.execute(query + " WHERE liq.at_par(token) ORDER BY n", [tokens]).fetchall()
     assert [token for (token,) in found] == list(PAR_TOKENS)

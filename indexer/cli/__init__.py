@@ -29,6 +29,7 @@ from indexer.cli import (
     roles,
     streams,
     totals,
+    trades,
     values,
     venues,
     verify,
@@ -50,6 +51,7 @@ from indexer.cli.console import (
 )
 from indexer.errors import ConfigError
 from indexer.model import Rule
+from indexer.perp_feeds import FEEDS
 from indexer.report import render, whales
 from indexer.sources.hyperliquid import HourFile
 from indexer.store import explain as explanation
@@ -239,7 +241,8 @@ def follow(
     """Index what a node appends or a chain adds, until stopped with Ctrl-C or SIGTERM.
 
     A VENUE is hyperliquid, dydx, a protocol on a chain as aave_v3.ethereum, or a chain, which means
-    all its venues. A chain is followed from its finalized height on, or from where it was left.
+    all its venues; or lighter, paradex, extended or aster, whose public trades are a sample. A
+    chain is followed from its finalized height on, or from where it was left.
 
     Without a node, hyperliquid is followed as far as a --vendor of fills sends them: a sample,
     which covers no blocks. Its key comes from HYPERLIQUID_STREAM_KEY or a file.
@@ -251,9 +254,18 @@ def follow(
     Example: indexer follow hyperliquid --vendor exchange --watch-list whales.txt
 
     Example: indexer follow ethereum base arbitrum
+
+    Example: indexer follow lighter
     """
     over = _until_signal()
     listened = streams.Choice(stream, vendor, key_file, file, by_candidates)
+    if perps := set(venues) & set(FEEDS):
+        if len(venues) > 1:
+            raise usage(f"{min(perps)} is no chain: give it a command of its own")
+        if location is not None or listened.is_any:
+            raise usage("--from, --stream, --vendor, --watch-list and the like are for hyperliquid")
+        trades.follow(venues[0], over)
+        return
     if not _is_hyperliquid(venues):
         if location is not None:
             raise usage("--from is for hyperliquid; chains are read from RPC_<CHAIN>")
@@ -344,6 +356,7 @@ main.add_command(totals.list_definitions)
 main.add_command(totals.reconcile)
 main.add_command(watch.watch)
 main.add_command(fills.fills)
+main.add_command(trades.trades)
 main.add_command(roles.roles)
 main.add_command(accounts.accounts)
 main.add_command(interest.interest)

@@ -26,7 +26,7 @@ from indexer.store.episodes import USUAL_GAP, check_gap
 from indexer.store.positions import Shown
 
 # As liq.at_par has them; a test holds the two together.
-PAR_TOKENS = ("USDC", "USDT0", "USDH", "USDE")
+PAR_TOKENS = ("USDC", "USDT", "USDT0", "USDH", "USDE", "DAI", "sUSD")
 # What the headline means; a test holds it to `liq.total` of this definition.
 DEFINITION = "whale_report/v1"
 USUAL_WINDOW = timedelta(hours=24)  # of this definition, as is

@@ -173,7 +173,7 @@ class HyperliquidApi:
         policy = Retrying(
             retry=retry_if_exception_type((Unreachable, RateLimited, Untrue)),
             stop=stop_after_attempt(ATTEMPTS),
-            wait=_wait_seconds,
+            wait=wait_seconds,
             sleep=self._clock.sleep,
             reraise=True,
         )
@@ -198,7 +198,8 @@ class HyperliquidApi:
         raise Untrue(text)
 
 
-def _wait_seconds(state: RetryCallState) -> float:
+def wait_seconds(state: RetryCallState) -> float:
+    """Twice as long each time, and as long as was asked for."""
     fault = state.outcome.exception() if state.outcome else None
     own = FIRST_WAIT_SECONDS * 2.0 ** (state.attempt_number - 1)
     if isinstance(fault, RateLimited):

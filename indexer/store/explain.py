@@ -39,7 +39,9 @@ def explain(connection: Connection, key: str) -> list[Section]:
         ask = _Asker(
             cursor, venue=venue, event_key=event_key, account=account.lower(), rest=rest
         )  # fmt: skip
-        found = _fill(ask) or _lending(ask) or _undecoded(ask) or _quarantined(ask)
+        found = (
+            _fill(ask) or _lending(ask) or _nameless(ask) or _undecoded(ask) or _quarantined(ask)
+        )
     if not found:
         raise IndexerError(
             f"no liquidation {key!r}: take a key from the views liq.liquidations or"
@@ -151,9 +153,10 @@ def _opinions(ask: _Asker) -> list[Section]:
 _PUBLISHED_FILLS = """
     SELECT event_key, body, uri, line
     FROM ledger.raw_event JOIN ledger.source USING (source_id)
-    WHERE event_key = %(prefix)s
-       OR (event_key > %(prefix)s || '/' COLLATE "C"
-           AND event_key < %(prefix)s || '0' COLLATE "C")
+    WHERE chain = %(venue)s
+      AND (event_key = %(prefix)s
+           OR event_key > %(prefix)s || '/' COLLATE "C"
+          AND event_key < %(prefix)s || '0' COLLATE "C")
     ORDER BY event_key
 """
 
@@ -222,6 +225,16 @@ _LOGS = """
       AND (r.venue = %(venue)s OR r.venue IS NULL AND NOT r.is_whole)
     ORDER BY r.log_index
 """
+
+
+def _nameless(ask: _Asker) -> list[Section]:
+    row = ask(
+        "SELECT * FROM liq.anonymous_liquidations WHERE venue = %(venue)s AND event_key = %(rest)s"
+    )
+    if not row:
+        return []
+    ask.values["prefix"] = ask.values["rest"]
+    return [Section("published", ask(_PUBLISHED_FILLS)), Section("row", row)]
 
 
 def _undecoded(ask: _Asker) -> list[Section]:
