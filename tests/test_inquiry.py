@@ -17,6 +17,7 @@ from indexer.evm_model import (
     ShareRate,
 )
 from indexer.inquiry import inquire
+from tests.evidence import cases
 from tests.evm_logs import DECODER, SPECS
 from tests.fake_chain import NOTHING, RESULTS, REVERTED, Answers, FakeChain, asked, says
 
@@ -568,14 +569,21 @@ def test_a_chain_that_answers_too_little_is_an_error() -> None:
 
 # whatever a contract returns
 
-SUBJECTS = {
-    "evc_owner": PREFIX,
-    "morpho_loan_token": WSTETH_USDC,
-    "morpho_collateral_token": WSTETH_USDC,
-    "aave_v4_asset": RESERVE.subject,
-    "aave_v4_underlying": HUB_ASSET.subject,
-    "dolomite_token": NUMBERED.subject,
-}
+
+def subject_of(spec: ProtocolSpec, fact: str) -> str:
+    """What a fact is asked of, as a golden case has it."""
+    found = cases(spec).values()
+    known = [one.subject for case in found for one in case.facts if one.fact == fact]
+    missing = [
+        values["missing"]["subject"]
+        for case in found
+        for outcome in case.outcomes
+        for values in outcome.values()
+        if (values.get("missing") or {}).get("fact") == fact
+    ]
+    return next(iter((*known, *missing)), MARKET)
+
+
 ASKS = [(spec, fact) for spec in SPECS for fact in spec.asks]
 
 
@@ -583,10 +591,12 @@ ASKS = [(spec, fact) for spec in SPECS for fact in spec.asks]
     ("spec", "fact"), [pytest.param(*a, id=f"{a[0].name}-{a[1]}") for a in ASKS]
 )
 def test_no_answer_raises_or_tells_of_something_else(spec: ProtocolSpec, fact: str) -> None:
+    subject = subject_of(spec, fact)
+
     @settings(deadline=None)
     @given(st.data(), st.sampled_from(sorted({one.chain for one in spec.deployments})))
     def check(data: st.DataObject, chain: str) -> None:
-        missing = MissingFact(chain, fact, SUBJECTS.get(fact, MARKET))
+        missing = MissingFact(chain, fact, subject)
         deployed = [one for one in spec.deployments if one.chain == chain]
         inquiry = spec.asks[fact](missing, deployed)
 
