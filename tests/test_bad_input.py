@@ -757,7 +757,7 @@ def test_a_report_to_a_full_disk_fails(indexer: Command, tree: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        ("backfill dydx --from .", "no venue or chain 'dydx'; chains are "),
+        ("backfill ostium --from .", "no venue or chain 'ostium'; chains are "),
         ("backfill hyperliquid", "Missing option '--from'"),
         ("follow hyperliquid", "say where the node writes: --from DIR"),
         ("report whales --since yesterday", "write 90s, 30m, 24h or 7d"),
