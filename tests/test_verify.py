@@ -14,7 +14,7 @@ from indexer.sources.chains import CHAINS, OTHER_IDS, name_of
 from tests.chain_model.chain import Block, Config, ModelChain, Receipt
 from tests.chain_model.node import Limits, Node, comet_of
 from tests.chain_model.serve import Asked, Reply, Request, Result, RpcError, Server, exchange
-from tests.evm_logs import DECODER, Case, decoded, known, plain
+from tests.evm_logs import DECODER, GOLDEN, SPECS, Case, decoded, known, plain
 from tests.quick_start import Starter
 
 CANARY = "c4n4ry0f4k3yth4tmustn0tl34k"
@@ -172,8 +172,8 @@ def test_outcomes_are_written_as_the_golden_suite_reads_them() -> None:
     """The suite has its own way to write them: two that agree."""
     cases = [
         msgspec.json.decode(path.read_bytes(), type=Case)
-        for path in (Path(__file__).parent / "golden").glob("*/*.json")
-        if path.parent.name != "hyperliquid"
+        for spec in SPECS
+        for path in (GOLDEN / spec.name).glob("*.json")
     ]
     outcomes = [
         DECODER.transaction(case.logs, known(case.facts), is_whole=case.is_whole) for case in cases
