@@ -323,6 +323,26 @@ def test_the_par_tokens_in_the_definition_are_those_of_the_database(filled: Conn
     assert [token for (token,) in found] == list(PAR_TOKENS)
 
 
+def test_perpetuals_of_other_venues_are_not_in_it(own: Connection) -> None:
+    """Its definition names one venue; on others `market` is a close against a pool."""
+    before = collect(own, since=DAY)
+    columns = ", ".join(
+        str(name)
+        for (name,) in own.execute(
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'ledger'"
+            " AND table_name = 'liquidation' AND column_name <> 'venue'"
+        )
+    )
+    for venue in ("dydx_v4", "gmx_v2.arbitrum"):
+        own.execute(
+            f"INSERT INTO ledger.liquidation (venue, {columns})"
+            f" SELECT '{venue}', {columns} FROM ledger.liquidation WHERE venue = 'hyperliquid'"
+        )
+
+    after = collect(own, since=DAY)
+    assert msgspec.structs.replace(after, read_at=before.read_at) == before
+
+
 # -- the window
 
 

@@ -7,7 +7,8 @@ CREATE TEMP TABLE counted ON COMMIT DROP AS
 WITH in_window AS MATERIALIZED (
     SELECT *
     FROM liq.liquidations
-    WHERE block_at >= %(window_from)s AND block_at < %(window_to)s
+    WHERE venue = 'hyperliquid'  -- as whale_report/v1 says
+      AND block_at >= %(window_from)s AND block_at < %(window_to)s
 )
 SELECT CASE
            WHEN l.method IN ('market', 'backstop', 'adl_of_user')
