@@ -1,6 +1,6 @@
 """Perpetuals of chains: from the log to the total, into the journal and back."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -22,9 +22,11 @@ from indexer.evm_model import (
     SiblingMap,
     UndecodedLog,
 )
-from indexer.store import chain_coverage, proof, values
+from indexer.report.story import sentence
+from indexer.store import chain_coverage, episodes, proof, values
 from indexer.store.chain_coverage import Seam
 from indexer.store.database import Connection
+from indexer.store.episodes import Place
 from indexer.store.explain import explain
 from tests.evm_logs import DECODER, encoded
 from tests.ledger_rows import rows
@@ -162,6 +164,12 @@ def test_explain_walks_from_the_log_to_the_value(long: Connection) -> None:
     assert found["row"][0]["size"] == Decimal("2.5")
     assert {level["level"] for level in found["part of"]} == {"order", "action", "episode"}
     assert [(one["basis"], one["usd"]) for one in found["worth"]] == [("fill", WORTH)]
+
+
+def test_its_episode_names_no_order_book(long: Connection) -> None:
+    with long.transaction():
+        (story,) = episodes.read(long, [Place(VENUE, ACCOUNT, "", AT)], timedelta(minutes=15))
+    assert "100.0 % taken by the pool or a liquidator" in sentence(story)
 
 
 def test_audit_finds_the_row_of_its_log(long: Connection) -> None:

@@ -12,13 +12,13 @@ from rich.markup import escape
 from indexer.errors import ConfigError
 from indexer.report.markdown import plain, table_header, table_row
 from indexer.report.story import (
-    TAKEN_BY,
     Story,
     money,
     number,
     sentence,
     share,
     so_far,
+    taken_by,
     ten_digits,
     token,
     unknown,
@@ -292,7 +292,7 @@ def _tables_of_perp(story: PerpStory, *, whole: bool) -> Iterable[Table]:
         "share", "notional", "USD", "fills", "orders", "actions", "other sides", "the largest",
     ), [
         (
-            TAKEN_BY.get(one.method, one.method), share(story, one), number(one.notional),
+            taken_by(story, one.method), share(story, one), number(one.notional),
             usd(one.notional_usd), f"{one.fills:,}", f"{one.orders:,}", f"{one.actions:,}",
             f"{one.takers:,}" + (f", {one.unseen:,} unseen" if one.unseen else ""),
             _taker(one.largest, whole=whole),

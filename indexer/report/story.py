@@ -104,10 +104,17 @@ def _over(span: timedelta) -> str:
     return f"over {lasted(span)}" if span else "at once"
 
 
+def taken_by(story: PerpStory, method: str) -> str:
+    """Who took what a method closed; perpetuals of chains have no book."""
+    if method == "market" and "." in story.venue:
+        return "the pool or a liquidator"
+    return TAKEN_BY.get(method, clean(method))
+
+
 def _taken(story: PerpStory) -> str:
     parts: list[str] = []
     for one in story.shares:
-        by = TAKEN_BY.get(one.method, clean(one.method))
+        by = taken_by(story, one.method)
         parts.append(f"{share(story, one)}{'' if parts else ' taken'} by {by}{_named(one)}")
     return ", ".join(parts)
 
