@@ -1,7 +1,8 @@
 """Each golden file is one block as published and the rows we must make of it."""
 
+import random
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ class Case(msgspec.Struct, forbid_unknown_fields=True):
     events: msgspec.Raw
     liquidations: list[dict[str, Any]] = []
     undecoded: list[dict[str, Any]] = []
+
+
+TINY = Decimal("1e-10")
 
 
 def line_of(events: bytes, number: int | None = 777010856) -> BlockLine:
@@ -167,6 +171,52 @@ def test_an_account_day_keeps_quote_tokens_apart_and_counts_what_is_no_trade() -
         (Decimal("31.5"), "ETH"),
         (Decimal("10.5"), "km:US"),
     ]
+
+
+def test_the_largest_position_is_exact_where_floats_cannot_tell_two_apart() -> None:
+    """Sales and purchases of any direction, positions that differ in the 23rd digit."""
+    chance = random.Random(11)
+    held = [Decimal("1234567890123.4567890123") + chance.randint(-3, 3) * TINY for _ in range(300)]
+    fills = [
+        {
+            "coin": chance.choice("AB"), "px": "0.7", "side": chance.choice("AB"),
+            "sz": str(chance.choice([TINY, Decimal("1.5"), abs(start) * 2, start])),
+            "startPosition": str(chance.choice([start, -start, Decimal("0.0")])),
+            "dir": "Open Long", "closedPnl": "0.0", "crossed": True, "feeToken": "USDC",
+        }
+        for start in held
+    ]  # fmt: skip
+    expected: list[tuple[Decimal, str]] = []
+    for count, fill in enumerate(fills, 1):
+        with localcontext(prec=100):
+            start, size = Decimal(fill["startPosition"]), Decimal(fill["sz"])
+            end = start + size if fill["side"] == "B" else start - size
+            position = max(abs(start), abs(end)) * Decimal(fill["px"])
+        expected.append((-position, fill["coin"]))
+        if count % 20:
+            continue
+        days = AccountDays()
+        with localcontext(prec=100):
+            assert not list(
+                days.add([line_of(msgspec.json.encode([["0xaa", f] for f in fills[:count]]))])
+            )
+        (row,) = days.rows()
+        assert (-row.largest_position, row.largest_position_market) == min(expected)
+
+
+@pytest.mark.parametrize("start", ["", "NaN", "sNaN", "Infinity", "-Infinity", "one", "1e400"])
+def test_a_position_that_is_no_number_is_in_no_day_however_large_the_others(start: str) -> None:
+    base = {
+        "coin": "BTC", "px": "10.5", "sz": "2.0", "side": "B", "dir": "Open Long",
+        "closedPnl": "0.0", "crossed": True,
+    }  # fmt: skip
+    large, odd = {**base, "startPosition": "1000000.0"}, {**base, "startPosition": start}
+    days = AccountDays()
+
+    unknown = list(days.add([line_of(msgspec.json.encode([["0xaa", large], ["0xaa", odd]]))]))
+
+    assert len(unknown) == 1
+    assert [row.fills for row in days.rows()] == [1]
 
 
 def test_a_fill_of_unknown_shape_is_in_no_day_and_says_so() -> None:

@@ -254,7 +254,9 @@ def test_a_zombie_postmaster_does_not_count_as_running(kept: Server) -> None:
     parent.wait()
 
 
-@pytest.mark.parametrize("left", [str(os.getpid()), "", "4194304"])
+@pytest.mark.parametrize(
+    "left", [str(os.getpid()), "", "4194304"], ids=["ours", "empty", "no process"]
+)
 def test_a_pid_file_of_nobody_does_not_block_the_start(kept: Server, left: str) -> None:
     server.stop(kept.data_dir)
     (kept.data_dir / "cluster/postmaster.pid").write_text(left)

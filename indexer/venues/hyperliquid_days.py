@@ -43,17 +43,6 @@ def kind_of(coin: str) -> str:
     return _HIP3 if perp.dex else _MAIN
 
 
-class _Kinds(dict[str, tuple[str, str]]):
-    """The kind of each coin, and its name as one object: a set finds it without comparing."""
-
-    def __missing__(self, coin: str) -> tuple[str, str]:
-        self[coin] = coin, kind_of(coin)
-        return self[coin]
-
-
-_KINDS = _Kinds()
-
-
 class DayFill(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """The part of a fill that an account's day and a market's minute need; parsing less is what
     makes it fast, and so does the order, which is that of the node."""
@@ -70,6 +59,7 @@ class DayFill(msgspec.Struct, frozen=True, gc=False, rename="camel"):
 
 
 _HIGHEST = Decimal("1e30")  # no sum of money is beyond; a comparison with NaN raises
+_SURELY = 1 - 1e-9  # of a float: the few roundings on the way are a million times less
 _DAY_FILL = msgspec.json.Decoder(tuple[str, DayFill])
 _DAY_FILLS = msgspec.json.Decoder(list[tuple[str, DayFill]])
 
@@ -79,11 +69,12 @@ class _Sum:
     as a maker and all the rest."""
 
     __slots__ = (
-        "bought", "fills", "largest", "largest_market", "markets", "other_fills", "pnl", "rest",
-        "sold",
+        "beneath", "bought", "fills", "largest", "largest_market", "markets", "other_fills", "pnl",
+        "rest", "sold",
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self.beneath = 0.0  # what is less than this, roughly, is less than the largest, exactly
         self.fills = self.other_fills = 0
         self.bought = self.sold = self.rest = self.pnl = self.largest = Decimal(0)
         self.largest_market = ""
@@ -99,7 +90,24 @@ class _Last(NamedTuple):
     quote: str
 
 
-_Lasts = dict[str, tuple[BlockLine, str, str]]  # by coin: the block, price and quote token
+class _Coin:
+    """What all fills of a coin share: its name as one object, which a set finds without comparing,
+    its kind, and its last trade in the minute that is read; `line` is None before that."""
+
+    __slots__ = ("kind", "line", "name", "price", "quote")
+
+    def __init__(self, name: str) -> None:
+        self.name, self.kind = name, kind_of(name)
+        self.line: BlockLine | None = None
+        self.price = self.quote = ""
+
+
+class _Coins(dict[str, _Coin]):
+    """All coins that were met."""
+
+    def __missing__(self, name: str) -> _Coin:
+        self[name] = _Coin(name)
+        return self[name]
 
 
 class AccountDays:
@@ -113,6 +121,7 @@ class AccountDays:
     def __init__(self) -> None:
         self._days: dict[date, dict[str, dict[str, _Sum]]] = {}
         self._minutes: dict[datetime, dict[str, _Last]] = {}
+        self._coins = _Coins()
 
     def __len__(self) -> int:
         days = sum(len(sums) for quotes in self._days.values() for sums in quotes.values())
@@ -186,19 +195,20 @@ class AccountDays:
         in_the_book, housekeeping, hip3, no_perp = _IN_THE_BOOK, HOUSEKEEPING_DIRS, _HIP3, _NO_PERP
         zero, lowest, highest = Decimal(0), -_HIGHEST, _HIGHEST
         price = size = notional = zero
+        # Decimal, as float, takes what a text has around its number; nothing else may differ
+        exact, rough, rough_price, rough_notional = Decimal, float, 0.0, 0.0
         px_text, sz_text, coin, kind = "", None, "", no_perp
+        traded = _Coin(coin)
         day: dict[str, dict[str, _Sum]] = {}
         main: dict[str, _Sum] = {}
         sums, quote = main, MAIN_QUOTE
         since = until = _NEVER
-        lasts: _Lasts = {}
         fills: Iterator[tuple[str, DayFill]] = iter(())
-        line, is_market, kinds = None, True, _KINDS
+        line, is_market, coins = None, True, self._coins
         try:
             for line in ahead:
                 if not since <= line.block_at < until:
-                    self._keep_minute(since, lasts)
-                    lasts = {}
+                    self._keep_minute(since)
                     since = line.block_at.replace(second=0, microsecond=0)
                     until = since + _MINUTE
                     day = self._days.setdefault(since.date(), {MAIN_QUOTE: {}})
@@ -209,7 +219,8 @@ class AccountDays:
                 for user, fill in fills:
                     if fill.coin != coin:
                         sums, quote, sz_text = main, MAIN_QUOTE, None
-                        coin, kind = kinds[fill.coin]
+                        traded = coins[fill.coin]
+                        coin, kind = traded.name, traded.kind
                     if kind is hip3:
                         quote = fill.fee_token
                         sums = day.setdefault(quote, {})
@@ -221,7 +232,7 @@ class AccountDays:
                     if kind is no_perp or fill.dir not in in_the_book:
                         if kind is no_perp or kind is _DOLLAR_PAIR or fill.dir in housekeeping:
                             if kind is _DOLLAR_PAIR and _is_spot_trade(fill):
-                                lasts[coin] = line, fill.px, quote
+                                traded.line, traded.price, traded.quote = line, fill.px, quote
                             total.other_fills += 1
                             continue
                         crossed, sz_text, is_market = None, None, False
@@ -230,37 +241,47 @@ class AccountDays:
                         sz_text = None  # not the numbers of this text until they are checked
                         price, size = number(px), number(sz)
                         notional = price * size
+                        rough_price = rough(px)
+                        rough_notional = rough_price * rough(sz)
                         if not zero < notional < highest:
                             if not lowest < notional < highest:
                                 raise Overflow
                             is_market = False
                         if is_market:
-                            lasts[coin] = line, px, quote
+                            traded.line, traded.price, traded.quote = line, px, quote
                             px_text, sz_text = px, sz
                         else:
                             is_market = True
-                    # the larger of the position before and after, without its sign
+                    # Most positions are far from their account's largest, which floats tell; what
+                    # they cannot tell apart is computed, and so is what is no finite number.
                     start, is_sale = fill.start_position, fill.side == "A"
-                    if start == "0.0":
-                        position = notional
-                    else:
-                        is_short = start[0] == "-"
-                        position = -number(start) if is_short else number(start)
-                        if is_sale is is_short:
-                            position += size
-                        elif position < size:
-                            position = max(position, size - position)
-                        position *= price
+                    roughly = rough_notional + rough_price * abs(rough(start))
+                    is_less = roughly < total.beneath
                     pnl, gain = None, fill.closed_pnl
                     if gain != "0.0":
                         pnl = total.pnl + number(gain)
                         if not lowest < pnl < highest:
                             raise Overflow
-                    if position >= total.largest:
-                        if position > highest:
-                            raise Overflow
-                        if position > total.largest or coin < total.largest_market:
-                            total.largest, total.largest_market = position, coin
+                    if not is_less:
+                        # the larger of the position before and after, without its sign
+                        position = exact(start)
+                        is_short = position < zero
+                        if is_short:
+                            position = -position
+                        if is_sale is is_short:
+                            position += size
+                        else:
+                            roughly -= rough_notional
+                            if position < size:
+                                position = max(position, size - position)
+                                roughly = max(roughly, rough_notional - roughly)
+                        position *= price
+                        if position >= total.largest:
+                            if position > highest:
+                                raise Overflow
+                            if position > total.largest or coin < total.largest_market:
+                                total.largest, total.largest_market = position, coin
+                                total.beneath = roughly * _SURELY
                     if pnl is not None:
                         total.pnl = pnl
                     total.fills += 1
@@ -275,20 +296,24 @@ class AccountDays:
                             total.markets = {coin}
                         else:
                             total.markets.add(coin)
-        except (ArithmeticError, IndexError) as error:  # an empty text has no first letter
+        except msgspec.MsgspecError:  # a ValueError, too
+            raise
+        except (ArithmeticError, ValueError) as error:
             assert line is not None
             raise _OutOfRange(line, length_hint(fills) + 1) from error
         finally:
-            self._keep_minute(since, lasts)
+            self._keep_minute(since)
 
-    def _keep_minute(self, minute: datetime, lasts: _Lasts) -> None:
+    def _keep_minute(self, minute: datetime) -> None:
         """Steps bring blocks in any order: of two trades the one in the higher block is the last,
         and within a block the one that stands behind. A trade id orders nothing: it is a hash."""
-        kept = self._minutes.setdefault(minute, {}) if lasts else {}
-        for coin, (line, price, quote) in lasts.items():
-            height = line.block_number or 0
-            if coin not in kept or kept[coin].block_number <= height:
-                kept[coin] = _Last(height, line.block_at, price, quote)
+        for coin in self._coins.values():
+            line, coin.line = coin.line, None
+            if line is None:
+                continue
+            kept, height = self._minutes.setdefault(minute, {}), line.block_number or 0
+            if coin.name not in kept or kept[coin.name].block_number <= height:
+                kept[coin.name] = _Last(height, line.block_at, coin.price, coin.quote)
 
 
 def _is_spot_trade(fill: DayFill) -> bool:
