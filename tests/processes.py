@@ -33,7 +33,7 @@ def stopped(process: subprocess.Popen[str]) -> str:
     return process.communicate(timeout=60)[1]
 
 
-def soon(is_so: Callable[[], bool], seconds: float = 30) -> None:
+def soon(is_so: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until something holds; fails when it does not."""
     end = time.monotonic() + seconds
     while not is_so():

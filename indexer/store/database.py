@@ -8,6 +8,9 @@ from indexer import resources
 from indexer.errors import ConfigError
 
 OLDEST_VERSION = 140000
+# What a session may hold of temporary tables before it writes them to disk and reads them back,
+# which took a tenth of a pass over values. Taken as it is used, and settable only before that.
+TEMP_BUFFERS = "64MB"
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -29,7 +32,10 @@ def connect(conninfo: str) -> Connection:
         version = connection.info.parameter_status("server_version")
         connection.close()
         raise ConfigError(f"PostgreSQL {version} is too old: version 14 or newer is needed")
-    connection.execute("SET TIME ZONE 'UTC'; SET default_transaction_isolation = 'read committed'")
+    connection.execute(
+        "SET TIME ZONE 'UTC'; SET default_transaction_isolation = 'read committed';"
+        f" SET temp_buffers = '{TEMP_BUFFERS}'"
+    )
     return connection
 
 

@@ -17,7 +17,7 @@ from indexer.store.database import Connection
 from indexer.store.lending_values import Terms
 from indexer.store.staged import Scope
 
-ROWS_AT_ONCE = 20_000  # their temporary rows just fit the 8 MB that a session has for such tables
+ROWS_AT_ONCE = 40_000  # their temporary rows, 20 MB, fit in `database.TEMP_BUFFERS`
 
 
 class _Kind(NamedTuple):
