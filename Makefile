@@ -18,10 +18,8 @@ run: $(READY) ## Set up, then index, label and report on the bundled recording
 	@"$(BIN)/indexer" demo
 
 # A file stays with one worker: what is dear in it, as a chain with contracts, is made once.
-TEST := "$(BIN)/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
-
 test: lint ## Set up, check the style and the types, run the tests
-	$(TEST)
+	"$(BIN)/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY) ## Check style, format and types
 	"$(BIN)/ruff" check
