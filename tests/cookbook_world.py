@@ -30,6 +30,7 @@ from tests.chain_model.events import Market, Script, address, topic
 from tests.chain_model.node import Calls, Node, comet_of
 from tests.chain_model.serve import RpcError
 from tests.evm_logs import DECODER
+from tests.exchange_stub import RECORDED_SHORT, Exchange, Json, state
 from tests.fake_chain import asked, says
 from tests.simulator import RECORDING, Truth, simulate
 
@@ -161,6 +162,27 @@ def whale() -> str:
     return max(accounts, key=accounts.count)
 
 
+def held() -> dict[str, list[Json]]:
+    """What two whales hold on the exchange now: the first is near the edge."""
+    largest = max(truth().episodes, key=lambda group: group.notional).key[0]
+    return {
+        whale(): [
+            _position("BTC", "21.5", "111500", "2330000", "107950", "-67250"),
+            _position("SOL", "-900", "201.5", "180900", "265", "450"),
+        ],
+        largest: [_position("ETH", "1250", "4010", "4987500", None, "-25000")],
+    }
+
+
+def _position(
+    coin: str, size: str, entry: str, value: str, liquidation: str | None, profit: str
+) -> Json:
+    return {
+        **RECORDED_SHORT, "coin": coin, "szi": size, "entryPx": entry, "positionValue": value,
+        "liquidationPx": liquidation, "unrealizedPnl": profit,
+    }  # fmt: skip
+
+
 def names() -> str:
     """A label set that somebody else made."""
     lines = (
@@ -183,8 +205,9 @@ def loans() -> tuple[Loan, ...]:
     ]
     special = [
         _loan("aave_v2.ethereum", 96, whale(), BOTS[0], USDC, "1250000", WETH, "1312500"),
-        _loan("aave_v2.ethereum", 101, BORROWERS[3], BOTS[1], DAI, "48000", WBTC, "96000"),
+        _loan("aave_v2.ethereum", 101, BORROWERS[3], BOTS[1], DAI, "48000", WBTC, "31000"),
         _loan("aave_v2.ethereum", GONE, BORROWERS[1], BOTS[2], USDC, "310000", WETH, "325500"),
+        _loan("aave_v2.ethereum", GONE + 1, BORROWERS[8], BOTS[2], USDC, "27500", WETH, "28875"),
         _loan("comet.ethereum", GONE, BORROWERS[2], BOTS[0], USDC, "15000", WETH, "16400"),
         _loan("aave_v3.base", 98, BORROWERS[4], BOTS[0], BASE_USDC, "64000", BASE_WETH, "67200",
               "5321.25"),
@@ -401,6 +424,15 @@ def read(conninfo: str, run: Run, folder: Path) -> None:
         command("labels", "import", folder / "names.csv", "--format", "csv", *ends)
         command("value", **urls)
     command("label")
+    _watch(command)
+
+
+def _watch(command: Callable[..., None]) -> None:
+    with Exchange() as exchange:
+        for account, positions in held().items():
+            exchange.held[account, ""] = state(*positions)
+        whom = [word for account in held() for word in ("--account", account)]
+        command("watch", "hyperliquid", *whom, "--once", HYPERLIQUID_API=exchange.url)
 
 
 def _follow(connection: database.Connection, chain: ModelChain, url: str) -> None:
