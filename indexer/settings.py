@@ -3,6 +3,7 @@
 DATABASE_URL       use this PostgreSQL (14 or newer) instead of the embedded one
 INDEXER_DATA_DIR   where the embedded PostgreSQL keeps its data
 INDEXER_PG_BIN     bin folder of the PostgreSQL programs to run as the embedded server
+INDEXER_LOGIN_PASSWORD  password of a login that `indexer db reader` or `writer` makes
 INDEXER_DEPLOYMENTS a JSON file with further deployments of protocols, see docs/chains.md
 RPC_<CHAIN>        endpoints of a chain, separated by commas: http(s):// to read, ws(s):// to be
                    told of new blocks; in capitals, with _ for -, as RPC_ZKSYNC_ERA
@@ -23,7 +24,7 @@ from indexer.store.server import default_data_dir
 
 _NAMES = (
     *("DATABASE_URL", "INDEXER_DATA_DIR", "INDEXER_PG_BIN", "INDEXER_DEPLOYMENTS"),
-    *("HYPERLIQUID_API", "HYPERLIQUID_STREAM_KEY"),
+    *("HYPERLIQUID_API", "HYPERLIQUID_STREAM_KEY", "INDEXER_LOGIN_PASSWORD"),
 )
 _PERPS = ("LIGHTER_API", "PARADEX_API", "EXTENDED_API", "EXTENDED_STREAM", "ASTER_STREAM")
 _HYPERLIQUID_API = "https://api.hyperliquid.xyz"
@@ -40,6 +41,7 @@ class Settings:
     rpc: Mapping[str, tuple[str, ...]]
     hyperliquid_api: str
     hyperliquid_stream_key: str | None
+    login_password: str | None
     perps: Mapping[str, str]  # by the names of their variables
 
     def __repr__(self) -> str:
@@ -83,6 +85,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
         },
         hyperliquid_api=environment.get("HYPERLIQUID_API", _HYPERLIQUID_API),
         hyperliquid_stream_key=environment.get("HYPERLIQUID_STREAM_KEY"),
+        login_password=environment.get("INDEXER_LOGIN_PASSWORD"),
         perps={name: environment[name] for name in _PERPS if name in environment},
     )
 

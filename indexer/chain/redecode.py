@@ -6,6 +6,7 @@ same: the rows of some blocks are made again, and the difference is written."""
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from indexer.chain.sync import Reader, rare_collections, stored_facts
 from indexer.chain.values import Wrote, nobody
@@ -20,7 +21,7 @@ from indexer.store.chain_rows import Waiting
 from indexer.store.database import Connection
 
 _ROUNDS = 4  # an event that got its fact may want its receipt next
-LOGS_AT_ONCE = 20_000  # of one transaction, for which the head may have to wait
+LOGS_AT_ONCE = 20_000  # in memory, and of one look, for which the head may have to wait
 
 # Told after each step: raw logs so far, the block that is reached.
 Redecoded = Callable[[int, int], None]
@@ -34,27 +35,116 @@ def redecode(
     told: Redecoded = lambda logs, block: None,
     wrote: Wrote = nobody,
 ) -> Counter[str]:
-    """Derive the rows of some venues of one chain again, wherever they are covered."""
+    """Derive the rows of some venues of one chain again, wherever they are covered.
+
+    First everything is looked through, piece by piece, beside the head. What differs is then
+    derived once more and written in one transaction, for which the head waits: whoever reads sees
+    all of it or none. `wrote` is called in that transaction, so that its values come with the rows.
+    """
     chain = venues[0].rpartition(".")[2]
     covered = {
         venue: chain_coverage.covered(connection, venue, decoder.filter_hash(venue))
         for venue in venues
     }
     counts: Counter[str] = Counter()
+    differing: list[Piece] = []
     for piece in pieces(covered):
         facts = chain_rows.facts(connection, chain)
         known = Knowledge(decoder, piece.venues, facts)
         at = piece.block_from
         while at < piece.block_to:
             high = chain_rows.blocks_with_logs(connection, chain, at, piece.block_to, LOGS_AT_ONCE)
+            part = Piece(at, high, piece.venues)
             with rare_collections():
-                counts += _redecode(connection, known, chain, Piece(at, high, piece.venues), wrote)
+                looked = _look(connection, known, chain, part)
+            counts += looked
+            if looked["differs"]:
+                differing.append(part)
             told(counts["logs"], high)
             at = high
-    for venue in venues:
-        version = decoder.spec_of(venue).decoder_version
-        chain_coverage.decoded_by(connection, venue, version)
+    del counts["differs"]
+    with connection.transaction():
+        chain_coverage.lock(connection, chain)
+        counts["changed"] = _swap(connection, decoder, chain, differing, wrote)
+        for venue in venues:
+            version = decoder.spec_of(venue).decoder_version
+            chain_coverage.decoded_by(connection, venue, version)
     return counts
+
+
+def _look(connection: Connection, known: Knowledge, chain: str, piece: Piece) -> Counter[str]:
+    """Whether what is derived differs from what is stored; facts that it teaches are kept."""
+    low, high, venues = piece
+    with connection.transaction():
+        chain_coverage.lock(connection, chain)
+        made = _derive(connection, known, chain, low, high)
+        if made is None:
+            return Counter()
+        chain_rows.append_facts(connection, stored_facts(made.step, made.last_block))
+        differs = bool(made.moved()) or chain_rows.differs(
+            connection, chain, venues, (low, high), made.derived
+        )
+    return Counter(logs=made.logs, liquidations=len(made.derived.liquidations), differs=differs)
+
+
+def _swap(
+    connection: Connection,
+    decoder: Decoder,
+    chain: str,
+    differing: Sequence[Piece],
+    wrote: Wrote,
+) -> int:
+    """Write what differs, in the caller's transaction; gives the number of rows that changed."""
+    facts = chain_rows.facts(connection, chain)
+    times: list[datetime] = []
+    changed = 0
+    for piece in differing:
+        with rare_collections():
+            changed += _redecode(
+                connection, Knowledge(decoder, piece.venues, facts), chain, piece, times.append
+            )["changed"]
+    if times:
+        wrote(min(times))
+    return changed
+
+
+class _Made(NamedTuple):
+    """What was derived of some blocks, and of which logs."""
+
+    step: ChainStep
+    derived: chain_rows.Derived
+    logs: int
+    last_block: int
+    venue_of: dict[str, str | None]
+
+    def moved(self) -> list[tuple[Log, str]]:
+        """Logs that turned out to be a venue's."""
+        return [
+            (raw.log, raw.venue)
+            for raw in self.step.raw()
+            if raw.venue and self.venue_of[raw.log.event_key] is None
+        ]
+
+
+def _derive(
+    connection: Connection, known: Knowledge, chain: str, low: int, high: int
+) -> _Made | None:
+    logs: list[Log] = []
+    times: dict[int, datetime] = {}
+    venue_of: dict[str, str | None] = {}
+    whole: dict[str, list[Log]] = {}
+    for log, time, venue, is_whole in chain_rows.stored_logs(connection, chain, low, high):
+        logs.append(log)
+        venue_of[log.event_key] = venue
+        if log.block_number not in times:
+            times[log.block_number] = chain_rows.utc(time)
+        if is_whole:
+            whole.setdefault(log.tx_hash, []).append(log)
+    if not logs:
+        return None
+    step = ChainStep(known, logs, whole)
+    derived = chain_rows.Derived(step.liquidations(), step.undecoded(), step.quarantined(), times)
+    return _Made(step, derived, len(logs), logs[-1].block_number, venue_of)
 
 
 def _redecode(
@@ -63,36 +153,15 @@ def _redecode(
     low, high, venues = piece
     with connection.transaction():
         chain_coverage.lock(connection, chain)
-        logs: list[Log] = []
-        times: dict[int, datetime] = {}
-        venue_of: dict[str, str | None] = {}
-        whole: dict[str, list[Log]] = {}
-        for log, time, venue, is_whole in chain_rows.stored_logs(connection, chain, low, high):
-            logs.append(log)
-            venue_of[log.event_key] = venue
-            if log.block_number not in times:
-                times[log.block_number] = chain_rows.utc(time)
-            if is_whole:
-                whole.setdefault(log.tx_hash, []).append(log)
-        if not logs:
+        made = _derive(connection, known, chain, low, high)
+        if made is None:
             return Counter()
-        step = ChainStep(known, logs, whole)
-        derived = chain_rows.Derived(
-            step.liquidations(), step.undecoded(), step.quarantined(), times
-        )
-        chain_rows.append_facts(connection, stored_facts(step, logs[-1].block_number))
-        changed = chain_rows.replace(connection, chain, venues, (low, high), derived)
-        chain_rows.move_logs(
-            connection,
-            [
-                (raw.log, raw.venue)
-                for raw in step.raw()
-                if raw.venue and venue_of[raw.log.event_key] is None
-            ],
-        )
+        chain_rows.append_facts(connection, stored_facts(made.step, made.last_block))
+        changed = chain_rows.replace(connection, chain, venues, (low, high), made.derived)
+        chain_rows.move_logs(connection, made.moved())
     if changed:
-        wrote(min(times.values()))
-    return Counter(logs=len(logs), liquidations=len(derived.liquidations), changed=changed)
+        wrote(min(made.derived.times.values()))
+    return Counter(logs=made.logs, liquidations=len(made.derived.liquidations), changed=changed)
 
 
 def settle(

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from indexer import labels, resources, settings, sync
 from indexer.cli import (
+    access,
     accounts,
     audit,
     chains,
@@ -224,6 +225,7 @@ def _progress() -> Iterator[sync.Progress]:
 )  # fmt: skip
 @RPC
 @chains.budgeted
+@access.guarded
 def follow(
     venues: tuple[str, ...],
     location: str | None,
@@ -602,6 +604,14 @@ def db_status() -> None:
     out.print(
         f"running, data in {running.data_dir}" if running else f"not running; {chosen.data_dir}"
     )
+
+
+db.add_command(access.roles)
+db.add_command(access.reader)
+db.add_command(access.writer)
+db.add_command(access.guard)
+db.add_command(access.list_dependents)
+db.add_command(access.migrate)
 
 
 @db.command(context_settings={"ignore_unknown_options": True})

@@ -314,15 +314,17 @@ def check(connection: Connection, chosen: Chosen, last: int, budget: Budget) -> 
 
 
 def redecode(connection: Connection, chosen: Chosen) -> None:
-    """Derive rows again from what is stored, and value what changed from the prices that are."""
+    """Derive rows again from what is stored, and value what changed from the prices that are, in
+    one transaction."""
     from indexer.chain import redecode as again
 
     terms = terms_of(chosen.decoder)
     for chain, venues in chosen.venues.items():
-        changed: list[datetime] = []
-        counts = again.redecode(connection, chosen.decoder, venues, wrote=changed.append)
-        if changed:
-            values.value(connection, terms=terms, venues=venues, since=min(changed))
+
+        def value(since: datetime, venues: Sequence[str] = venues) -> None:
+            values.value(connection, terms=terms, venues=venues, since=since)
+
+        counts = again.redecode(connection, chosen.decoder, venues, wrote=value)
         out.print(
             f"{chain}: {counts['logs']:,} raw logs gave {counts['liquidations']:,} liquidations;"
             f" {counts['changed']:,} rows changed"

@@ -114,14 +114,19 @@ def _stage(
     table: str,
     columns: Mapping[str, str],
     rows: Iterable[Sequence[object]] | bytes,
+    *,
+    anew: bool = False,
 ) -> None:
-    """COPY into a temporary twin of a ledger table; it empties itself at commit."""
+    """COPY into a temporary twin of a ledger table; it empties itself at commit, and `anew` before:
+    a longer transaction has several turns."""
     staged = f"staged_{table}"
     connection.execute(
         sql.SQL("CREATE TEMP TABLE IF NOT EXISTS {} (LIKE ledger.{}) ON COMMIT DELETE ROWS").format(
             sql.Identifier(staged), sql.Identifier(table)
         )
     )
+    if anew:
+        connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(staged)))
     _copy(connection, staged, columns, rows)
 
 
@@ -526,23 +531,46 @@ def replace(
 ) -> int:
     """Make the stored rows of some venues in some blocks equal to what was derived again; gives
     the number of rows that changed, came or went."""
+    values = _stage_derived(connection, chain, venues, blocks, to)
+    return sum(connection.execute(statement, values).rowcount for statement in _REPLACE)
+
+
+def differs(
+    connection: Connection, chain: str, venues: Sequence[str], blocks: tuple[int, int], to: Derived
+) -> bool:
+    """Whether `replace` would change anything."""
+    values = _stage_derived(connection, chain, venues, blocks, to)
+    return any(
+        connection.execute(f"SELECT {rows} LIMIT 1", values).fetchone() is not None
+        for rows in _DIFFERENT
+    )
+
+
+def _stage_derived(
+    connection: Connection, chain: str, venues: Sequence[str], blocks: tuple[int, int], to: Derived
+) -> dict[str, Any]:
     lending, perps = _by_kind(to.liquidations)
-    _stage(connection, "lending_liquidation", LENDING, _lending_rows(lending, to.times))
-    _stage(connection, "liquidation", PERP, _perp_rows(perps, to.times))
-    _stage(connection, "undecoded", UNDECODED, _undecoded_rows(to.undecoded, to.times))
-    _stage(connection, "quarantine", QUARANTINE, _quarantine_rows(to.quarantined, to.times))
-    values = {"venues": list(venues), "chain": chain, "low": blocks[0], "high": blocks[1]}
+    for table, columns, rows in (
+        ("lending_liquidation", LENDING, _lending_rows(lending, to.times)),
+        ("liquidation", PERP, _perp_rows(perps, to.times)),
+        ("undecoded", UNDECODED, _undecoded_rows(to.undecoded, to.times)),
+        ("quarantine", QUARANTINE, _quarantine_rows(to.quarantined, to.times)),
+    ):
+        _stage(connection, table, columns, rows, anew=True)
+    values: dict[str, Any] = {
+        "venues": list(venues), "chain": chain, "low": blocks[0], "high": blocks[1],
+    }  # fmt: skip
     values["since"], values["until"] = connection.execute(
         "SELECT min(block_at), max(block_at) FROM ledger.block WHERE chain = %(chain)s"
         " AND block_number >= %(low)s AND block_number < %(high)s",
         values,
     ).fetchone()  # type: ignore[misc]
-    return sum(connection.execute(statement, values).rowcount for statement in _REPLACE)
+    return values
 
 
-_REPLACE_ROWS = (
-    """
-    DELETE FROM ledger.{table} l
+# What is stored and was not derived so, and what was derived and is not stored.
+_OTHER_ROWS = """
+    FROM ledger.{table} l
     WHERE venue = ANY(%(venues)s) AND block_at BETWEEN %(since)s AND %(until)s
       AND block_number >= %(low)s AND block_number < %(high)s
       AND NOT EXISTS (
@@ -550,38 +578,55 @@ _REPLACE_ROWS = (
         WHERE (s.account, s.venue, s.event_key) = (l.account, l.venue, l.event_key)
           AND ROW(s.*) IS NOT DISTINCT FROM ROW(l.*)
       )
-    """,
     """
-    INSERT INTO ledger.{table}
-    SELECT s.* FROM staged_{table} s
+_NEW_ROWS = """
+    FROM staged_{table} s
     LEFT JOIN ledger.{table} l USING (account, venue, event_key)
     WHERE l.venue IS NULL
-    """,
-)
-_REPLACE = (
-    *(
-        statement.replace("{table}", table)
-        for table in ("lending_liquidation", "liquidation")
-        for statement in _REPLACE_ROWS
-    ),
     """
-    DELETE FROM ledger.undecoded u
+_OTHER_UNDECODED = """
+    FROM ledger.undecoded u
     WHERE venue = ANY(%(venues)s) AND block_number >= %(low)s AND block_number < %(high)s
       AND NOT EXISTS (
         SELECT FROM staged_undecoded s
         WHERE (s.venue, s.event_key) = (u.venue, u.event_key)
           AND ROW(s.*) IS NOT DISTINCT FROM ROW(u.*)
       )
-    """,
-    "INSERT INTO ledger.undecoded SELECT * FROM staged_undecoded ON CONFLICT DO NOTHING",
     """
-    DELETE FROM ledger.quarantine q
+_NEW_UNDECODED = """
+    FROM staged_undecoded s
+    LEFT JOIN ledger.undecoded u USING (venue, event_key)
+    WHERE u.venue IS NULL
+    """
+_OTHER_QUARANTINE = """
+    FROM ledger.quarantine q
     WHERE chain = %(chain)s AND block_number >= %(low)s AND block_number < %(high)s
       AND NOT EXISTS (
         SELECT FROM staged_quarantine s WHERE (s.chain, s.event_key) = (q.chain, q.event_key)
       )
-    """,
-    "INSERT INTO ledger.quarantine SELECT * FROM staged_quarantine ON CONFLICT DO NOTHING",
+    """
+_NEW_QUARANTINE = """
+    FROM staged_quarantine s
+    LEFT JOIN ledger.quarantine q USING (chain, event_key)
+    WHERE q.chain IS NULL
+    """
+_KINDS = ("lending_liquidation", "liquidation")
+_REPLACE = (
+    *(
+        statement.replace("{table}", table)
+        for table in _KINDS
+        for statement in (
+            f"DELETE {_OTHER_ROWS}", f"INSERT INTO ledger.{{table}} SELECT s.* {_NEW_ROWS}",
+        )
+    ),
+    f"DELETE {_OTHER_UNDECODED}",
+    f"INSERT INTO ledger.undecoded SELECT s.* {_NEW_UNDECODED} ON CONFLICT DO NOTHING",
+    f"DELETE {_OTHER_QUARANTINE}",
+    f"INSERT INTO ledger.quarantine SELECT s.* {_NEW_QUARANTINE} ON CONFLICT DO NOTHING",
+)  # fmt: skip
+_DIFFERENT = (
+    *(rows.replace("{table}", table) for table in _KINDS for rows in (_OTHER_ROWS, _NEW_ROWS)),
+    *(_OTHER_UNDECODED, _NEW_UNDECODED, _OTHER_QUARANTINE, _NEW_QUARANTINE),
 )
 
 

@@ -44,6 +44,15 @@ def prepare(
     return place
 
 
+def running(database_url: str | None, data_dir: Path) -> str | None:
+    """The conninfo of the database as it is, without starting or migrating anything; None where no
+    server runs."""
+    if database_url is not None:
+        return _configured(database_url, None).conninfo
+    found = server.status(data_dir)
+    return None if found is None else found.conninfo
+
+
 def _configured(url: str, name: str | None) -> Place:
     try:
         parts = {key: str(value) for key, value in conninfo_to_dict(url).items()}

@@ -266,13 +266,19 @@ def days_of(connection: Connection, accounts: Sequence[str], since: datetime | N
 def make_all(connection: Connection, definition: str) -> Refreshed:
     """Make the episodes of all accounts, a window at a time; what touches the edge of one is put
     together with its other part. Who looks at sizes has to look at all: no change is named."""
-    connection.execute("TRUNCATE ledger.episode, ledger.episode_day, ledger.trailing_size")
+    # not TRUNCATE: whoever reads an older state goes on reading it
+    for statement in (
+        "DELETE FROM ledger.episode",
+        "DELETE FROM ledger.episode_day",
+        "DELETE FROM ledger.trailing_size",
+    ):
+        connection.execute(statement)
     connection.execute(
         "CREATE TEMP TABLE part (LIKE ledger.episode, is_cut boolean) ON COMMIT DROP"
     )
     for low, high in pairwise(_edges(connection)):
         connection.execute(_PARTS, {"definition": definition, "low": low, "high": high})
-    connection.execute("DROP INDEX ledger.episode_size")
+    connection.execute("CALL ledger.unindex_episodes()")
     connection.execute("SET LOCAL work_mem = '256MB'")  # of the sort, and no longer
     connection.execute(_WHOLE, {"definition": definition})
     connection.execute("RESET work_mem")
