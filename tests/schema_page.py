@@ -31,8 +31,10 @@ end of a range is not part of it.
 # A purpose and what serves it: the only thing here that the database does not say.
 GROUPS: Mapping[str, Sequence[str]] = {
     "Liquidations": (
-        *("liquidations", "lending_liquidations", "orders", "actions", "episodes"),
-        *("ledger_liquidations", "anonymous_liquidations", "liquidated_positions"),
+        *("liquidations_usd", "orders_between", "actions_between", "episodes_between", "largest"),
+        *("hourly", "daily", "liquidations", "lending_liquidations", "orders", "actions"),
+        *("episodes", "fills", "ledger_liquidations", "anonymous_liquidations"),
+        "liquidated_positions",
     ),
     "Values and prices": (
         *("valuations", "lending_values", "unvalued", "unvalued_reasons", "suspects", "prices"),
@@ -42,11 +44,19 @@ GROUPS: Mapping[str, Sequence[str]] = {
         *("definitions", "total", "counted", "beside", "largest_accounts", "price_set", "totals"),
     ),
     "Labels and sizes": (
-        *("labels", "labels_at", "flags", "sized_episodes", "label_sets", "set_labels"),
+        *(
+            "labels",
+            "labels_at",
+            "label_history",
+            "flags",
+            "sized_episodes",
+            "label_sets",
+            "set_labels",
+        ),
         *("label_conflicts", "never_labelled"),
     ),
     "Accounts": (
-        *("account_days", "liquidators", "protocol_vaults", "exchange_roles", "owners"),
+        *("accounts", "account_days", "liquidators", "protocol_vaults", "exchange_roles", "owners"),
         *("account_codes", "account_owners"),
     ),
     "What stood before, and what stands now": (
@@ -54,8 +64,15 @@ GROUPS: Mapping[str, Sequence[str]] = {
         *("positions_now", "whales_under_water", "closest_to_liquidation"),
     ),
     "What was read, and what was not": (
-        *("coverage", "missing", "undecoded", "quarantine", "chains", "checks", "reorgs"),
+        *("coverage", "stretches", "missing", "undecoded", "quarantine", "chains", "checks"),
+        "reorgs",
         *("orphaned_liquidations", "sources", "samples", "violations", "content_hash"),
+    ),
+    "Who may read, and what is promised": (
+        "contract",
+        "contract_version",
+        "roles",
+        "reader_limits",
     ),
     "Helpers": ("checked_gap",),
 }
