@@ -654,7 +654,7 @@ def _() -> Rows:
 def _() -> Rows:
     found = []
     for bot in BOTS:
-        of = [loan for loan in kept(DAY, AFTER) if loan.liquidator == bot]
+        of = [x for x in kept(DAY, AFTER) if bot == x.liquidator != x.account]
         money = cents(total(loan.repaid for loan in of if loan.is_priced))
         venues = sorted({loan.venue for loan in of})
         found.append((bot, venues, len(of), len({loan.account for loan in of}), money))
@@ -761,7 +761,8 @@ def _() -> Rows:
 @answers("What did liquidators of loans earn?", "liquidator liquidations repaid_usd bonus_usd")
 def _() -> Rows:
     found = []
-    for bot, of in by(kept(DAY, NEXT), lambda loan: loan.liquidator).items():
+    of_others = [loan for loan in kept(DAY, NEXT) if loan.liquidator != loan.account]
+    for bot, of in by(of_others, lambda loan: loan.liquidator).items():
         worths = [worth(loan) for loan in of]
         money = (total(one.repaid for one in worths), total(one.bonus for one in worths))
         found.append((bot, len(of), *map(cents, money)))

@@ -206,6 +206,7 @@ def loans() -> tuple[Loan, ...]:
     special = [
         _loan("aave_v2.ethereum", 96, whale(), BOTS[0], USDC, "1250000", WETH, "1312500"),
         _loan("aave_v2.ethereum", 101, BORROWERS[3], BOTS[1], DAI, "48000", WBTC, "31000"),
+        _loan("aave_v2.ethereum", 118, BOTS[2], BOTS[2], USDC, "9000", WETH, "9450"),  # itself
         _loan("aave_v2.ethereum", GONE, BORROWERS[1], BOTS[2], USDC, "310000", WETH, "325500"),
         _loan("aave_v2.ethereum", GONE + 1, BORROWERS[8], BOTS[2], USDC, "27500", WETH, "28875"),
         _loan("comet.ethereum", GONE, BORROWERS[2], BOTS[0], USDC, "15000", WETH, "16400"),
