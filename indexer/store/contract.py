@@ -86,12 +86,12 @@ def publish(connection: Any, version: str) -> None:
     """Promise what the schema holds now; raises ContractBroken where the version does not say what
     that is to those who build on it."""
     before, now = promised(connection), held(connection)
-    last = max((_numbers(row[0]) for row in _run(connection, _VERSIONS)), default=(0, 0))
+    last = max((numbers(row[0]) for row in _run(connection, _VERSIONS)), default=(0, 0))
     lost = broken(before, now)
     changed = [name for name, one in now.items() if before.get(name) != one]
-    if lost and _numbers(version)[0] <= last[0]:
+    if lost and numbers(version)[0] <= last[0]:
         raise ContractBroken(f"version {version} does not say that {'; '.join(lost)}")
-    if (changed or lost) and _numbers(version) <= last:
+    if (changed or lost) and numbers(version) <= last:
         raise ContractBroken(f"version {version} was published: {', '.join(changed)} came since")
     for name in before.keys() - now.keys():
         _run(connection, "DELETE FROM ledger.contract WHERE object = %s", (name,))
@@ -107,7 +107,8 @@ _PROMISE = """
 """
 
 
-def _numbers(version: str) -> tuple[int, int]:
+def numbers(version: str) -> tuple[int, int]:
+    """A version as what it is compared by."""
     first, _, second = version.partition(".")
     return int(first), int(second)
 

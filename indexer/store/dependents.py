@@ -49,29 +49,35 @@ _DEPENDENTS = """
                     ELSE d.classid END, coalesce(rule.ev_class, d.objid))
               NOT IN (SELECT class, id FROM ours)
     )
-    SELECT CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' ELSE 'table' END,
-           quote_ident(n.nspname) || '.' || quote_ident(c.relname), pg_get_userbyid(c.relowner),
-           array_agg(DISTINCT used.name ORDER BY used.name),
-           CASE WHEN c.relkind IN ('v', 'm')
-                THEN CASE c.relkind WHEN 'v' THEN 'CREATE VIEW ' ELSE 'CREATE MATERIALIZED VIEW '
-                     END || quote_ident(n.nspname) || '.' || quote_ident(c.relname) || ' AS'
-                     || chr(10) || pg_get_viewdef(c.oid, true) END
-    FROM used JOIN pg_class c ON (used.class, used.id) = ('pg_class'::regclass, c.oid)
-    JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE NOT used.is_ours AND c.relkind IN ('v', 'm', 'r', 'p')
-    GROUP BY c.oid, n.nspname, c.relname, c.relkind, c.relowner
-    UNION ALL
-    SELECT 'function', p.oid::regprocedure::text, pg_get_userbyid(p.proowner),
-           array_agg(DISTINCT used.name ORDER BY used.name), pg_get_functiondef(p.oid)
-    FROM used JOIN pg_proc p ON (used.class, used.id) = ('pg_proc'::regclass, p.oid)
-    WHERE NOT used.is_ours AND p.prokind IN ('f', 'p')
-    GROUP BY p.oid, p.proowner
-    ORDER BY 1, 2
+    SELECT kind, name, owner, uses, definition
+    FROM (
+        SELECT c.oid AS id,
+               CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view'
+                    ELSE 'table' END AS kind,
+               quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS name,
+               pg_get_userbyid(c.relowner) AS owner,
+               array_agg(DISTINCT used.name ORDER BY used.name) AS uses,
+               CASE c.relkind WHEN 'v' THEN 'CREATE VIEW '
+                              WHEN 'm' THEN 'CREATE MATERIALIZED VIEW ' END
+                   || quote_ident(n.nspname) || '.' || quote_ident(c.relname) || ' AS' || chr(10)
+                   || pg_get_viewdef(c.oid, true) AS definition
+        FROM used JOIN pg_class c ON (used.class, used.id) = ('pg_class'::regclass, c.oid)
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE NOT used.is_ours AND c.relkind IN ('v', 'm', 'r', 'p')
+        GROUP BY c.oid, n.nspname, c.relname, c.relkind, c.relowner
+        UNION ALL
+        SELECT p.oid, 'function', p.oid::regprocedure::text, pg_get_userbyid(p.proowner),
+               array_agg(DISTINCT used.name ORDER BY used.name), pg_get_functiondef(p.oid)
+        FROM used JOIN pg_proc p ON (used.class, used.id) = ('pg_proc'::regclass, p.oid)
+        WHERE NOT used.is_ours AND p.prokind IN ('f', 'p')
+        GROUP BY p.oid, p.proowner
+    ) found
+    ORDER BY id
 """
 
 
 def dependents(connection: Any) -> list[Dependent]:
-    """All of them, on a connection of ours or one of a migration."""
+    """All of them in the order of their making, on a connection of ours or of a migration."""
     run = getattr(connection, "exec_driver_sql", connection.execute)
     found: Iterable[Any] = run(_DEPENDENTS).fetchall()
     return [Dependent(row[0], row[1], row[2], tuple(row[3]), row[4]) for row in found]

@@ -33,7 +33,8 @@ CREATE INDEX lending_liquidation_bucket ON ledger.lending_liquidation USING brin
 );
 """
 
-# The lines and the money of strict/v1, row by row: store/counting.py, store/legs.py.
+# The lines and the money of strict/v1, row by row: store/counting.py, store/legs.py. A value is
+# looked up row by row: a join would read the values of all time for those of a day.
 LIQUIDATIONS_USD = """
 CREATE VIEW liq.liquidations_usd AS
 SELECT l.venue || '/' || l.event_key || '/' || l.account AS key, 'perp' AS kind, l.venue,
@@ -53,17 +54,20 @@ SELECT l.venue || '/' || l.event_key || '/' || l.account AS key, 'perp' AS kind,
        NULL::text AS repaid_asset, NULL::text AS repaid_symbol, NULL::numeric AS repaid,
        NULL::text AS seized_asset, NULL::text AS seized_symbol, NULL::numeric AS seized,
        worth.fill_usd AS usd, 'fill' AS basis,
-       CASE WHEN worth.fill_usd IS NOT NULL THEN worth.price_source END AS price_source,
-       worth.quote_quality AS price_quality, worth.quote_trust AS price_trust,
+       worth.price_source, worth.quote_quality AS price_quality, worth.quote_trust AS price_trust,
        worth.quote_as_of_at AS price_as_of_at,
        l.block_number, l.block_at, l.tx_hash,
        coalesce(l.order_id, l.tx_hash, l.event_key) AS order_id,
        coalesce(l.tx_hash, l.event_key) AS action,
        l.block_number <= stream.finalized_block IS NOT FALSE AS is_final, l.event_key
 FROM ledger.liquidation l
-LEFT JOIN ledger.valuation worth
-    ON (worth.venue, worth.block_at, worth.event_key, worth.account, worth.price_source)
-     = (l.venue, l.block_at, l.event_key, l.account, 'par')
+LEFT JOIN LATERAL (
+    SELECT v.price_source, v.fill_usd, v.quote_quality, v.quote_trust, v.quote_as_of_at
+    FROM ledger.valuation v
+    WHERE (v.venue, v.block_at, v.event_key, v.account, v.price_source)
+        = (l.venue, l.block_at, l.event_key, l.account, 'par') AND v.fill_usd IS NOT NULL
+    LIMIT 1
+) worth ON true
 LEFT JOIN ledger.stream ON stream.chain = ledger.chain_of(l.venue)
 UNION ALL
 SELECT l.venue || '/' || l.event_key || '/' || l.account, 'lending', l.venue,
@@ -262,7 +266,7 @@ END;
 """
 
 # Units that touch a window are made of all their rows, also of those outside it: what is found in
-# the window names them, and an index on the account finds the rest.
+# the window names them, and an index on the account finds the rest, which OFFSET 0 leaves no choice.
 LEVELS = """
 CREATE FUNCTION liq.orders_between(low timestamptz, high timestamptz)
 RETURNS TABLE (
@@ -281,7 +285,11 @@ BEGIN ATOMIC
         SELECT DISTINCT w.account, w.venue, w.market, w.order_id FROM liq.liquidations_usd w
         WHERE w.block_at >= low AND w.block_at < high
     ) named
-    JOIN liq.liquidations_usd l USING (account, venue, market, order_id)
+    CROSS JOIN LATERAL (
+        SELECT u.* FROM liq.liquidations_usd u
+        WHERE u.account = named.account AND u.venue = named.venue AND u.market = named.market AND u.order_id = named.order_id
+        OFFSET 0
+    ) l
     GROUP BY l.kind, l.basis, l.venue, l.account, l.market, l.order_id;
 END;
 
@@ -304,7 +312,11 @@ BEGIN ATOMIC
         SELECT DISTINCT w.account, w.venue, w.action FROM liq.liquidations_usd w
         WHERE w.block_at >= low AND w.block_at < high
     ) named
-    JOIN liq.liquidations_usd l USING (account, venue, action)
+    CROSS JOIN LATERAL (
+        SELECT u.* FROM liq.liquidations_usd u
+        WHERE u.account = named.account AND u.venue = named.venue AND u.action = named.action
+        OFFSET 0
+    ) l
     GROUP BY l.kind, l.basis, l.venue, l.account, l.action;
 END;
 
@@ -343,7 +355,11 @@ BEGIN ATOMIC
                 SELECT DISTINCT w.account, w.venue, w.dex FROM liq.liquidations_usd w
                 WHERE w.block_at >= low AND w.block_at < high
             ) named
-            JOIN liq.liquidations_usd l USING (account, venue, dex)
+            CROSS JOIN LATERAL (
+                SELECT u.* FROM liq.liquidations_usd u
+                WHERE u.account = named.account AND u.venue = named.venue AND u.dex = named.dex
+                OFFSET 0
+            ) l
         ) s
     ) e
     GROUP BY e.kind, e.basis, e.venue, e.account, e.dex, e.episode

@@ -104,6 +104,10 @@ BEGIN
         SELECT rolname FROM pg_roles WHERE rolname IN ('indexer_reader', 'indexer_writer')
         ORDER BY 1
     LOOP
+        EXECUTE format('REVOKE ALL ON SCHEMA liq, ledger FROM %I', one.rolname);
+        EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA liq FROM %I', one.rolname);
+        EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA ledger FROM %I', one.rolname);
+        EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA ledger FROM %I', one.rolname);
         EXECUTE format('GRANT USAGE ON SCHEMA liq TO %I', one.rolname);
         EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA liq TO %I', one.rolname);
         EXECUTE format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA liq TO %I', one.rolname);
@@ -112,11 +116,6 @@ BEGIN
         EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA liq GRANT EXECUTE ON FUNCTIONS TO %I',
                        one.rolname);
     END LOOP;
-    IF to_regrole('indexer_reader') IS NOT NULL THEN
-        REVOKE ALL ON SCHEMA ledger FROM indexer_reader;
-        REVOKE ALL ON ALL TABLES IN SCHEMA ledger FROM indexer_reader;
-        REVOKE ALL ON ALL SEQUENCES IN SCHEMA ledger FROM indexer_reader;
-    END IF;
     IF to_regrole('indexer_writer') IS NOT NULL THEN
         GRANT USAGE ON SCHEMA ledger TO indexer_writer;
         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ledger TO indexer_writer;
