@@ -427,20 +427,19 @@ def _() -> Rows:
 
 @answers(
     "What was left of an account when it was liquidated?",
-    "account first_at margin_mode equity position_usd times_equity",
+    "account block_at margin_mode equity position_usd times_equity realised_pnl_usd",
 )
 def _() -> Rows:
-    rows = [
-        (row.account, row.time, row.leverage_type.lower(), row.account_value, row.liquidated_ntl)
-        for row in truth().ledger_liquidations
-        if row.account not in truth().protocol_vaults
-        and row.hash in {one.hash for one in trades(DAY, AFTER)}
-    ]
-    best = sorted(rows, key=lambda row: (-row[4], row[0]))[:8]
-    with localcontext(prec=60):
-        return [
-            (*row[:3], cents(row[3]), cents(row[4]), cents(row[4] / row[3], "0.1")) for row in best
-        ]
+    fills = by(trades(DAY, AFTER), lambda row: (row.account, row.hash))
+    best = sorted(truth().ledger_liquidations, key=lambda row: (-row.liquidated_ntl, row.account))
+    found = []
+    for row in best[:8]:
+        with localcontext(prec=60):
+            times = cents(row.liquidated_ntl / row.account_value, "0.1")
+        lost = total(fill.realised_pnl for fill in fills[row.account, row.hash])
+        sizes = (cents(row.account_value), cents(row.liquidated_ntl), times, cents(lost))
+        found.append((row.account, row.time, row.leverage_type.lower(), *sizes))
+    return found
 
 
 @answers(
@@ -505,13 +504,25 @@ def _() -> Rows:
 )
 def _() -> Rows:
     found = []
-    for account, of in by(users(DAY, AFTER), lambda event: event.account).items():
+    for account, of in by(strict(DAY, AFTER), lambda event: event.account).items():
         venues = sorted({event.venue for event in of})
         if len(venues) > 1:
-            counted = [e for e in strict(DAY, AFTER) if e.account == account]
-            money = (usd(e for e in counted if e.kind == kind) for kind in ("perp", "lending"))
+            money = (usd(e for e in of if e.kind == kind) for kind in ("perp", "lending"))
             found.append((account, venues, len(of), *map(cents, money)))
     return sorted(found, key=lambda row: (-((row[3] or 0) + (row[4] or 0)), row[0]))
+
+
+@answers(
+    "What ever happened to one account?",
+    "venues first_at last_at liquidations fill_usd repaid_usd largest_usd",
+)
+def _() -> Rows:
+    of = [event for event in users(DAY, AFTER) if event.account == world.whale()]
+    money = [usd(event for event in of if event.kind == kind) for kind in ("perp", "lending")]
+    ends = min(event.at for event in of), max(event.at for event in of)
+    largest = max(event.usd for event in of if event.usd is not None)
+    venues = sorted({event.venue for event in of})
+    return [(venues, *ends, len(of), *map(cents, money), cents(largest))]
 
 
 # -- when
