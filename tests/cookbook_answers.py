@@ -146,14 +146,14 @@ def by(items: Iterable[T], key: Callable[[T], Any]) -> dict[Any, list[T]]:
     return dict(found)
 
 
-def episodes(events: Iterable[Event]) -> list[list[Event]]:
+def episodes(events: Iterable[Event], gap: timedelta = GAP) -> list[list[Event]]:
     """Runs of one account on one venue and dex without a pause longer than the gap."""
     found: list[list[Event]] = []
     for group in by(events, lambda event: (event.venue, event.account, event.dex)).values():
         in_order = sorted(group, key=lambda event: event.at)
         found.append([in_order[0]])
         for before, event in pairwise(in_order):
-            if event.at - before.at > GAP:
+            if event.at - before.at > gap:
                 found.append([])
             found[-1].append(event)
     return found
@@ -292,7 +292,9 @@ def _() -> Rows:
     return largest_first(rows, 1)[:8]
 
 
-@answers("What is left when each account counts once?", "kind accounts usd largest_action_of_each")
+@answers(
+    "What is left when each account counts once?", "instrument accounts usd largest_action_of_each"
+)
 def _() -> Rows:
     found = []
     for kind in ("lending", "perp"):
@@ -301,6 +303,12 @@ def _() -> Rows:
         sums = total(usd(e) for e in people), total(largest)
         found.append((kind, len(people), *map(cents, sums)))
     return found
+
+
+@answers("How many episodes are there, for how long a pause?", "pause_in_minutes episodes")
+def _() -> Rows:
+    gaps = (1, 15, 60)
+    return [(n, len(episodes(strict(DAY, NEXT), timedelta(minutes=n)))) for n in gaps]
 
 
 @answers("Does it matter where a day begins?", "id day usd records")
@@ -359,19 +367,11 @@ def users(low: datetime, high: datetime) -> list[Event]:
     return [*perps(low, high, everything), *lent(low, high), *unsure]
 
 
-@answers(
-    "Which episodes were the largest?", "account first_at took liquidations methods assets usd"
-)
+@answers("Which episodes were the largest?", "account first_at took records usd")
 def _() -> Rows:
-    found = episodes([event for event in users(DAY, AFTER) if event.kind == "perp"])
-    rows = [
-        (
-            e[0].account, e[0].at, e[-1].at - e[0].at, len(e), sorted({x.method for x in e}),
-            sorted({x.asset for x in e}), cents(usd(e)),
-        )
-        for e in found
-    ]  # fmt: skip
-    return largest_first(rows, 6)[:8]
+    found = episodes(perps(DAY, AFTER))
+    rows = [(e[0].account, e[0].at, e[-1].at - e[0].at, len(e), cents(usd(e))) for e in found]
+    return largest_first(rows, 4)[:8]
 
 
 @answers(
@@ -379,7 +379,7 @@ def _() -> Rows:
     "account venues episodes first_at last_began_at usd largest_usd",
 )
 def _() -> Rows:
-    large = [e for e in episodes(users(DAY, AFTER)) if (usd(e) or 0) >= 1_000_000]
+    large = [e for e in episodes(strict(DAY, AFTER)) if (usd(e) or 0) >= 1_000_000]
     found = []
     for account, of in by(large, lambda e: e[0].account).items():
         if len(of) > 1:
@@ -390,12 +390,14 @@ def _() -> Rows:
     return sorted(found, key=lambda row: (-row[2], row[0]))
 
 
-@answers("How large is a usual liquidation?", "kind episodes median_usd p90_usd p99_usd mean_usd")
+@answers(
+    "How large is a usual liquidation?", "instrument episodes median_usd p90_usd p99_usd mean_usd"
+)
 def _() -> Rows:
     found = []
     for kind in ("lending", "perp"):
-        every = episodes([event for event in users(DAY, NEXT) if event.kind == kind])
-        sizes = sorted(size for e in every if (size := usd(e)) is not None)
+        every = episodes([event for event in strict(DAY, AFTER) if event.kind == kind])
+        sizes = sorted(size for e in every if (size := usd(e)) is not None and e[0].at < NEXT)
         ranks = [-(-len(sizes) * share // 1000) - 1 for share in (500, 900, 990)]
         with localcontext(prec=60):
             mean = sum(sizes, D(0)) / len(sizes)
@@ -489,9 +491,8 @@ def _() -> Rows:
     "account first_at episodes largest_at largest_usd",
 )
 def _() -> Rows:
-    every = episodes([event for event in users(DAY, AFTER) if event.kind == "perp"])
     found = []
-    for account, of in by(every, lambda e: e[0].account).items():
+    for account, of in by(episodes(perps(DAY, AFTER)), lambda e: e[0].account).items():
         worst = min(of, key=lambda e: (-(usd(e) or D(0)), e[0].at))
         first = min(e[0].at for e in of)
         found.append((account, first, len(of), worst[0].at, cents(usd(worst))))
