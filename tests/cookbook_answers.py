@@ -472,17 +472,20 @@ def _() -> Rows:
     "account market first_at notional_usd size open_interest open_interest_at",
 )
 def _() -> Rows:
-    rows = [row for row in trades(DAY, NEXT) if row.coin in world.INTEREST_OF]
-    of_coin = by(rows, lambda row: (row.account, row.coin, row.dex))
+    vaults = truth().protocol_vaults
+    rows = [
+        row
+        for row in trades(DAY, NEXT)
+        if row.coin in world.INTEREST_OF and row.account not in vaults
+    ]
     found = []
-    for (account, coin, _), of in of_coin.items():
-        for run in simulated.episodes(of, int(GAP.total_seconds())):
-            within = [row for row in of if run.first_at <= row.block_time <= run.last_at]
-            minutes = int((run.first_at - world.STARTED).total_seconds()) // 600 * 10
-            interest = world.INTEREST_OF[coin] + minutes
-            at = world.STARTED + minutes * world.MINUTE
-            size = sum((row.size for row in within), D(0))
-            found.append((account, coin, run.first_at, cents(run.notional), size, interest, at))
+    for (account, coin), of in by(rows, lambda row: (row.account, row.coin)).items():
+        first = min(row.block_time for row in of)
+        minutes = int((first - world.STARTED).total_seconds()) // 600 * 10
+        interest, at = world.INTEREST_OF[coin] + minutes, world.STARTED + minutes * world.MINUTE
+        size = sum((row.size for row in of), D(0))
+        money = cents(total(row.notional for row in of))
+        found.append((account, coin, first, money, size, interest, at))
     return sorted(found, key=lambda row: -row[4] / row[5])[:6]
 
 
