@@ -256,7 +256,7 @@ def test_levels_of_a_window_are_those_of_everything(world: Connection) -> None:
     )
 
 
-def test_what_touches_a_window_is_whole(world: Connection) -> None:
+def test_an_episode_that_touches_a_window_is_whole(world: Connection) -> None:
     # of the account of p1: 21:00 twice and 21:10, 21:15; the window sees one
     low, high = DAY + timedelta(hours=21, minutes=9), DAY + timedelta(hours=21, minutes=12)
     found = world.execute(
@@ -270,6 +270,27 @@ def test_what_touches_a_window_is_whole(world: Connection) -> None:
             Decimal("7.25"), ["counted"],
         )
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("minutes", [(0, 1), (0, 6), (1, 11), (10, 15), (10, 16), (21, 31)])
+def test_episodes_of_a_window_are_those_of_everything_with_a_row_in_it(
+    world: Connection, minutes: tuple[int, int]
+) -> None:
+    low, high = (DAY + timedelta(hours=21, minutes=minute) for minute in minutes)
+    found = world.execute("SELECT * FROM liq.episodes_between(%s, %s) ORDER BY 1", (low, high))
+    expected = world.execute(
+        """
+        SELECT e.* FROM liq.episodes_between('-infinity', 'infinity') e
+        WHERE EXISTS (SELECT FROM liq.liquidations_usd l
+                      WHERE (l.account, l.venue, l.dex) = (e.account, e.venue, e.dex)
+                        AND l.block_at BETWEEN e.first_at AND e.last_at
+                        AND l.block_at >= %s AND l.block_at < %s)
+        ORDER BY 1
+        """,
+        (low, high),
+    ).fetchall()
+
+    assert found.fetchall() == expected != []
 
 
 def test_a_gap_within_the_cooldown_is_refused(world: Connection) -> None:

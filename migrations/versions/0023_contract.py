@@ -265,8 +265,9 @@ BEGIN ATOMIC
 END;
 """
 
-# Units that touch a window are made of all their rows, also of those outside it: what is found in
-# the window names them, and an index on the account finds the rest, which OFFSET 0 leaves no choice.
+# An order or an action is of one block. An episode may reach beyond a window, but only where a row
+# lies within the gap of its edge: the further rows of these accounts alone are looked up, and
+# OFFSET 0 leaves no other way to find them than by their account.
 LEVELS = """
 CREATE FUNCTION liq.orders_between(low timestamptz, high timestamptz)
 RETURNS TABLE (
@@ -281,15 +282,8 @@ BEGIN ATOMIC
            max(l.block_at), count(*), count(*) - count(l.usd),
            array_agg(DISTINCT l.method ORDER BY l.method), sum(l.size), l.basis, sum(l.usd),
            array_agg(DISTINCT l.line ORDER BY l.line)
-    FROM (
-        SELECT DISTINCT w.account, w.venue, w.market, w.order_id FROM liq.liquidations_usd w
-        WHERE w.block_at >= low AND w.block_at < high
-    ) named
-    CROSS JOIN LATERAL (
-        SELECT u.* FROM liq.liquidations_usd u
-        WHERE u.account = named.account AND u.venue = named.venue AND u.market = named.market AND u.order_id = named.order_id
-        OFFSET 0
-    ) l
+    FROM liq.liquidations_usd l
+    WHERE l.block_at >= low AND l.block_at < high
     GROUP BY l.kind, l.basis, l.venue, l.account, l.market, l.order_id;
 END;
 
@@ -308,15 +302,8 @@ BEGIN ATOMIC
            array_agg(DISTINCT l.market ORDER BY l.market),
            array_agg(DISTINCT l.method ORDER BY l.method), l.basis, sum(l.usd),
            array_agg(DISTINCT l.line ORDER BY l.line)
-    FROM (
-        SELECT DISTINCT w.account, w.venue, w.action FROM liq.liquidations_usd w
-        WHERE w.block_at >= low AND w.block_at < high
-    ) named
-    CROSS JOIN LATERAL (
-        SELECT u.* FROM liq.liquidations_usd u
-        WHERE u.account = named.account AND u.venue = named.venue AND u.action = named.action
-        OFFSET 0
-    ) l
+    FROM liq.liquidations_usd l
+    WHERE l.block_at >= low AND l.block_at < high
     GROUP BY l.kind, l.basis, l.venue, l.account, l.action;
 END;
 
@@ -331,6 +318,39 @@ RETURNS TABLE (
 )
 LANGUAGE sql STABLE
 BEGIN ATOMIC
+    WITH inside AS MATERIALIZED (
+        SELECT l.kind, l.basis, l.venue, l.account, l.dex, l.block_at, l.usd, l.market, l.order_id,
+               l.action, l.asset, l.method, l.side, l.account_is_protocol_vault, l.line
+        FROM liq.liquidations_usd l
+        WHERE l.block_at >= low AND l.block_at < high
+    ), named AS (
+        SELECT i.account, i.venue, i.dex, min(i.block_at) AS first_at, max(i.block_at) AS last_at
+        FROM inside i GROUP BY i.account, i.venue, i.dex
+    ), whole AS (
+        SELECT * FROM inside
+        UNION ALL
+        SELECT before.* FROM named CROSS JOIN LATERAL (
+            SELECT l.kind, l.basis, l.venue, l.account, l.dex, l.block_at, l.usd, l.market,
+                   l.order_id, l.action, l.asset, l.method, l.side, l.account_is_protocol_vault,
+                   l.line
+            FROM liq.liquidations_usd l
+            WHERE l.account = named.account AND l.venue = named.venue AND l.dex = named.dex
+              AND l.block_at < low
+            OFFSET 0
+        ) before
+        WHERE named.first_at <= low + gap
+        UNION ALL
+        SELECT after.* FROM named CROSS JOIN LATERAL (
+            SELECT l.kind, l.basis, l.venue, l.account, l.dex, l.block_at, l.usd, l.market,
+                   l.order_id, l.action, l.asset, l.method, l.side, l.account_is_protocol_vault,
+                   l.line
+            FROM liq.liquidations_usd l
+            WHERE l.account = named.account AND l.venue = named.venue AND l.dex = named.dex
+              AND l.block_at >= high
+            OFFSET 0
+        ) after
+        WHERE named.last_at >= high - gap
+    )
     SELECT e.venue || '/' || e.account || '/' || e.dex || '@'
                || to_char(min(e.block_at) AT TIME ZONE 'UTC', 'YYYYMMDD"T"HH24MISS.US'),
            e.kind, e.venue, e.account, e.dex, min(e.block_at), max(e.block_at), count(*),
@@ -345,21 +365,10 @@ BEGIN ATOMIC
                    ROWS UNBOUNDED PRECEDING
                ) AS episode
         FROM (
-            SELECT l.kind, l.venue, l.account, l.dex, l.block_at, l.usd, l.market, l.order_id,
-                   l.action, l.asset, l.method, l.basis, l.side, l.account_is_protocol_vault,
-                   l.line,
-                   l.block_at - lag(l.block_at) OVER (
-                       PARTITION BY l.account, l.venue, l.dex ORDER BY l.block_at
+            SELECT w.*, w.block_at - lag(w.block_at) OVER (
+                       PARTITION BY w.account, w.venue, w.dex ORDER BY w.block_at
                    ) > liq.checked_gap(gap) AS is_late
-            FROM (
-                SELECT DISTINCT w.account, w.venue, w.dex FROM liq.liquidations_usd w
-                WHERE w.block_at >= low AND w.block_at < high
-            ) named
-            CROSS JOIN LATERAL (
-                SELECT u.* FROM liq.liquidations_usd u
-                WHERE u.account = named.account AND u.venue = named.venue AND u.dex = named.dex
-                OFFSET 0
-            ) l
+            FROM whole w
         ) s
     ) e
     GROUP BY e.kind, e.basis, e.venue, e.account, e.dex, e.episode
@@ -448,9 +457,9 @@ FUNCTION_COMMENTS = {
     "liq.labels_at(timestamptz, timestamptz)": "What we thought of accounts at a moment, as known"
     " at another.",
     "liq.orders_between(timestamptz, timestamptz)": "Level 2: forced orders of perpetuals, and"
-    " liquidations of loans with all their parts, that touch a window; each is whole.",
+    " liquidations of loans with all their parts, of a window.",
     "liq.actions_between(timestamptz, timestamptz)": "Level 3: all that one transaction did to an"
-    " account, that touches a window; each is whole.",
+    " account, of a window.",
     "liq.episodes_between(timestamptz, timestamptz, interval)": "Level 4: liquidations of one"
     " account on one venue with no gap longer than the one given, that touch a window; each is"
     " whole, whatever lines of strict/v1 its rows stand on.",
@@ -465,7 +474,7 @@ VIEW_COMMENTS = {
     "liquidations_usd": "Every liquidation of perpetuals and of loans, with names and dollars: one"
     " row for each forced trade, and for each asset of a loan. usd is the notional at the fill of"
     " perpetuals and the debt repaid of loans, as basis says. Where line is counted they add up to"
-    " the totals of strict/v1.",
+    " the totals of strict/v1. Ask with a time or an account: values are looked up row by row.",
     "fills": "Forced trades of perpetuals leg by leg: the liquidated account''s, and its"
     " counterparty''s where it is known. Never add both legs of a trade.",
     "stretches": "Blocks that were read whole without a hole between them.",
