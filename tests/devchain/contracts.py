@@ -134,9 +134,12 @@ class Contract:
         except Reverted as error:
             raise Reverted(f"{name}{arguments} in {error}") from error
 
-    def read(self, name: str, *arguments: Any, at: int | None = None) -> Any:
-        """What a function returns at a height, or at the head; addresses in lower case."""
-        data = self.node.call(self.address, self.data(name, *arguments), at)
+    def read(
+        self, name: str, *arguments: Any, at: int | None = None, time: int | None = None
+    ) -> Any:
+        """What a function returns at a height, or at the head, and were it another time; addresses
+        in lower case."""
+        data = self.node.call(self.address, self.data(name, *arguments), at, time)
         return self._function(name, arguments).result(data)
 
     def change(self, block_number: int, name: str, *arguments: Any) -> int:

@@ -136,6 +136,31 @@ OPENZEPPELIN_2 = Package(
     "QYeiPLvB1oSbDt6lDQvvpx7k8ODczvE474hb2kLXZBPKMsxKT1WxTCHBYrCU7kS7hfAku4DcJ0jqOyL+jvjwQw==",
     ("contracts/math/",),
 )
+GEARBOX_V3 = Package(
+    "@gearbox-protocol/core-v3",
+    "1.52.1",
+    "lcwzcZeLXhvK+a9pnM+yuaqoQVYUkNtvlfMTWIgOu1wYU5HeXnNI0dBYKYarDu1LwVgNwP2nU2DcY/PVGtRaNg==",
+    (
+        "contracts/core/",
+        "contracts/credit/",
+        "contracts/interfaces/",
+        "contracts/libraries/",
+        "contracts/pool/",
+        "contracts/traits/",
+    ),
+)
+OPENZEPPELIN_4 = Package(
+    "@openzeppelin/contracts",
+    "4.9.6",
+    "xSmezSupL+y9VkHZJGDoCBpmnB2ogM13ccaYDWqJTfS3dbuHkgjuwDFUmaFauBCboQMGB/S5UqUl2y54X99BmA==",
+    ("access/", "interfaces/", "proxy/", "security/", "token/", "utils/"),
+)
+ONE_INCH = Package(
+    "@1inch/solidity-utils",
+    "3.8.3",
+    "aJ1+7K1gy22aRz/wR+5CE8GOpfAsT3ohyBocvpA5xFUldbnUhtOKVPxFbjBIUlqoK2uninBbJTS3wx8FJL5F9Q==",
+    ("contracts/interfaces/", "contracts/libraries/"),
+)
 SOLC_0_5 = Package(
     "solc",
     "0.5.16",
@@ -144,7 +169,7 @@ SOLC_0_5 = Package(
 )
 ALL = (
     ANVIL, SOLC, AAVE_V2, AAVE_V3, COMPOUND_V2, MORPHO_BLUE, VENUS_CORE, VENUS_ISOLATED, PERP_V2,
-    UNISWAP_V3, SYNTHETIX, OPENZEPPELIN_2, SOLC_0_5,
+    UNISWAP_V3, SYNTHETIX, OPENZEPPELIN_2, SOLC_0_5, GEARBOX_V3, OPENZEPPELIN_4, ONE_INCH,
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def exact(number: Fraction) -> Decimal:
 
 
 # protocols that keep nothing of the collateral
-FREE = ("aave_v2", "morpho_blue", "euler_v2")
+FREE = ("aave_v2", "morpho_blue", "euler_v2", "gearbox_v3")
 
 
 def worths(row: LendingLiquidation, usd: Usd) -> list[Worth]:
