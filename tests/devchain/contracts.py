@@ -83,11 +83,11 @@ class Code(msgspec.Struct, frozen=True):
 class _Artifact(msgspec.Struct, rename="camel"):
     abi: list[dict[str, Any]]
     bytecode: str
-    link_references: dict[str, dict[str, tuple[Place, ...]]]
+    link_references: dict[str, dict[str, tuple[Place, ...]]] = {}
 
 
 def artifact(root: Path, name: str) -> Code:
-    """A contract that Hardhat compiled, `Pool.sol/Pool` below a folder."""
+    """A contract that Hardhat compiled or deployed, `Pool.sol/Pool` below a folder."""
     (file,) = root.rglob(f"{name}.json")
     found = msgspec.json.decode(file.read_bytes(), type=_Artifact)
     libraries = {

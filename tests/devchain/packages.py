@@ -161,6 +161,18 @@ ONE_INCH = Package(
     "aJ1+7K1gy22aRz/wR+5CE8GOpfAsT3ohyBocvpA5xFUldbnUhtOKVPxFbjBIUlqoK2uninBbJTS3wx8FJL5F9Q==",
     ("contracts/interfaces/", "contracts/libraries/"),
 )
+# As it stands on Optimism; the markets differ in what their constructors were told.
+EXACTLY = Package(
+    "@exactly/protocol",
+    "0.2.24",
+    "8Pz8E0C78CxqE7FXzILnOAHcchKttbgo0rtiWCgrqzzIo0b/OgVT7kgiIg4tucSLYLk7rgnmQyn9bPC4GmQxfQ==",
+    (
+        "deployments/optimism/Auditor_Implementation.json",
+        "deployments/optimism/InterestRateModelUSDC.json",
+        "deployments/optimism/MarketWETH_Implementation.json",
+        "deployments/optimism/MarketWETH_Proxy.json",
+    ),
+)
 SOLC_0_5 = Package(
     "solc",
     "0.5.16",
@@ -169,7 +181,7 @@ SOLC_0_5 = Package(
 )
 ALL = (
     ANVIL, SOLC, AAVE_V2, AAVE_V3, COMPOUND_V2, MORPHO_BLUE, VENUS_CORE, VENUS_ISOLATED, PERP_V2,
-    UNISWAP_V3, SYNTHETIX, OPENZEPPELIN_2, SOLC_0_5, GEARBOX_V3, OPENZEPPELIN_4, ONE_INCH,
+    UNISWAP_V3, SYNTHETIX, OPENZEPPELIN_2, SOLC_0_5, GEARBOX_V3, OPENZEPPELIN_4, ONE_INCH, EXACTLY,
 )  # fmt: skip
 
 

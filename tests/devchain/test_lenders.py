@@ -14,17 +14,18 @@ from tests import ledger_rows
 from tests.conftest import Command
 from tests.devchain.anvil import EPOCH, Anvil, Reverted, anvil
 from tests.devchain.contracts import Deployer
+from tests.devchain.exactly import Exactly
 from tests.devchain.gearbox_v3 import FEES, GearboxV3
 from tests.devchain.lending import PricedLending, topic0
 from tests.devchain.network import Chain
 from tests.devchain.test_follow import as_row, ledger
 from tests.devchain.test_perps import said
 from tests.devchain.test_values import VALUES, in_order, values
-from tests.devchain.worth import worths
+from tests.devchain.worth import Worth, worths
 from tests.ledger_rows import Rows, rows
 from tests.processes import following, soon, stopped
 
-LENDERS: dict[str, type[PricedLending]] = {"gearbox_v3": GearboxV3}
+LENDERS: dict[str, type[PricedLending]] = {"exactly": Exactly, "gearbox_v3": GearboxV3}
 
 
 @pytest.fixture
@@ -57,7 +58,8 @@ def test_liquidations_decode_to_what_the_state_says(node: Anvil, name: str) -> N
 
     truth = lender.everything()
 
-    assert [chain.decoded(one.tx_hash) for one in truth] == [[one] for one in truth]
+    transactions = dict.fromkeys(one.tx_hash for one in truth)
+    assert [row for tx_hash in transactions for row in chain.decoded(tx_hash)] == truth
     assert {one.venue for one in truth} == {f"{name}.anvil"}
 
 
@@ -149,7 +151,8 @@ def as_rows(truth: list[LendingLiquidation]) -> Rows:
 def test_rows_and_values_are_what_the_contracts_say(
     lenders: Chain, connection: Connection, quick_indexer: Command, tmp_path: Path
 ) -> None:
-    truth, expected = [], []
+    truth: list[LendingLiquidation] = []
+    expected: list[Worth] = []
     for protocol in lenders.protocols.values():
         assert isinstance(protocol, PricedLending)
         made = protocol.everything()
