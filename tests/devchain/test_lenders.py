@@ -12,6 +12,7 @@ from indexer.store.database import Connection
 from indexer.venues.evm import gearbox_v3
 from tests import ledger_rows
 from tests.conftest import Command
+from tests.devchain.aave_v3_2 import AaveV32
 from tests.devchain.anvil import EPOCH, Anvil, Reverted, anvil
 from tests.devchain.contracts import Deployer
 from tests.devchain.exactly import Exactly
@@ -25,7 +26,9 @@ from tests.devchain.worth import Worth, worths
 from tests.ledger_rows import Rows, rows
 from tests.processes import following, soon, stopped
 
-LENDERS: dict[str, type[PricedLending]] = {"exactly": Exactly, "gearbox_v3": GearboxV3}
+LENDERS: dict[str, type[PricedLending]] = {
+    "aave_v3": AaveV32, "exactly": Exactly, "gearbox_v3": GearboxV3,
+}  # fmt: skip
 
 
 @pytest.fixture
