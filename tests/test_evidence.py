@@ -86,7 +86,7 @@ def test_a_saved_transaction_is_real_on_a_public_chain_alone() -> None:
 
 
 def test_the_local_chain_liquidates_what_it_is_said_to() -> None:
-    perps = {"perp_v2", "synthetix_perps_v2"}  # tests/devchain/test_perps.py
+    perps = {"perp_v2", "synthetix_futures", "synthetix_perps_v2"}  # tests/devchain/test_perps.py
     assert liquidated_on_the_local_chain() == {
         *test_devchain.PROTOCOLS,
         *test_lenders.LENDERS,

@@ -29,10 +29,11 @@ from tests.devchain.packages import (
 
 HERE = Path(__file__).parent
 OUTPUT = ["abi", "evm.bytecode.object", "evm.bytecode.linkReferences"]
-# Of the market and of what it cannot be without.
+# Of the markets and of what they cannot be without.
 SYNTHETIX_ROOTS = (
     "AddressResolver", "FlexibleStorage", "FuturesMarketManager", "PerpsV2Market",
     "PerpsV2MarketLiquidate", "PerpsV2MarketState", "PerpsV2MarketViews", "ProxyPerpsV2",
+    "frozen/FuturesMarket",
 )  # fmt: skip
 
 # Of a market and of what it cannot be without.
@@ -95,7 +96,7 @@ def around_lenders() -> dict[str, Code]:
 
 
 def synthetix() -> dict[str, Code]:
-    """The contracts of a market of perps v2 (10 s the first time)."""
+    """The contracts of markets of perps v2 and of futures (10 s the first time)."""
     places = {
         "contracts": folder(SYNTHETIX) / "contracts",
         "openzeppelin-solidity-2.3.0": folder(OPENZEPPELIN_2),
