@@ -50,3 +50,47 @@ contract GearboxCurator {
         return false;
     }
 }
+
+interface Coin {
+    function mint(address to, uint256 value) external;
+
+    function transferFrom(address from, address to, uint256 value) external returns (bool);
+}
+
+/// Gives whatever is asked for: in the place of the exchanges that accounts of Gearbox v2 trade at.
+contract Exchange {
+    function swap(Coin from, uint256 amount, Coin to, uint256 got) external {
+        from.transferFrom(msg.sender, address(this), amount);
+        to.mint(msg.sender, got);
+    }
+}
+
+interface Manager {
+    function creditFacade() external view returns (address);
+
+    function getCreditAccountOrRevert(address borrower) external view returns (address);
+
+    function approveCreditAccount(address, address target, address token, uint256 amount) external;
+
+    function executeOrder(address, address target, bytes memory) external returns (bytes memory);
+
+    function checkAndEnableToken(address account, address token) external;
+}
+
+/// Ours for that exchange; while it is called the facade owns the account.
+/// Gearbox-protocol/core-v2:contracts/adapters/AbstractAdapter.sol
+contract GearboxAdapter {
+    Manager public immutable creditManager;
+    address public immutable targetContract;
+
+    constructor(Manager manager, address target) {
+        (creditManager, targetContract) = (manager, target);
+    }
+
+    function swap(address from, uint256 amount, address to, uint256 got) external {
+        address owner = creditManager.creditFacade();
+        creditManager.approveCreditAccount(owner, targetContract, from, amount);
+        creditManager.executeOrder(owner, targetContract, msg.data);
+        creditManager.checkAndEnableToken(creditManager.getCreditAccountOrRevert(owner), to);
+    }
+}

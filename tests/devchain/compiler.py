@@ -14,6 +14,7 @@ import msgspec
 from tests.devchain.contracts import Code
 from tests.devchain.packages import (
     CACHE,
+    GEARBOX_V2,
     GEARBOX_V3,
     MORPHO_BLUE,
     ONE_INCH,
@@ -37,6 +38,11 @@ SYNTHETIX_ROOTS = (
 )  # fmt: skip
 
 # Of a market and of what it cannot be without.
+GEARBOX_V2_ROOTS = (
+    "core/ACL", "core/AccountFactory", "core/AddressProvider", "core/ContractsRegister",
+    "factories/CreditManagerFactoryBase", "oracles/PriceOracle", "pool/LinearInterestRateModel",
+    "pool/PoolService",
+)  # fmt: skip
 GEARBOX_V3_ROOTS = (
     "core/AliasedLossPolicyV3", "core/BotListV3", "core/DefaultAccountFactoryV3",
     "core/PriceOracleV3", "credit/CreditConfiguratorV3", "credit/CreditFacadeV3",
@@ -102,6 +108,18 @@ def synthetix() -> dict[str, Code]:
         "openzeppelin-solidity-2.3.0": folder(OPENZEPPELIN_2),
     }
     return compiled(_with_imports(SYNTHETIX_ROOTS, places), solc=SOLC_0_5)
+
+
+def gearbox_v2() -> dict[str, Code]:
+    """The contracts of a pool and a credit manager, and of those above them (10 s the first time);
+    two files of others are ours."""
+    places = {
+        "contracts": folder(GEARBOX_V2) / "contracts",
+        "@openzeppelin/contracts": folder(OPENZEPPELIN_4),
+        "@chainlink/contracts/src/v0.8/interfaces": HERE / "gearbox",
+        "@gearbox-protocol/integration-types/contracts": HERE / "gearbox",
+    }
+    return compiled(_with_imports(GEARBOX_V2_ROOTS, places))
 
 
 def gearbox_v3() -> dict[str, Code]:

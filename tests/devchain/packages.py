@@ -167,6 +167,25 @@ OPENZEPPELIN_2 = Package(
     "QYeiPLvB1oSbDt6lDQvvpx7k8ODczvE474hb2kLXZBPKMsxKT1WxTCHBYrCU7kS7hfAku4DcJ0jqOyL+jvjwQw==",
     ("contracts/math/",),
 )
+GEARBOX_V2 = Package(
+    "@gearbox-protocol/core-v2",
+    "1.21.1",
+    "pEIXRnmkdbPiR8j7d+l80OdOpVcRjeNE2ZfnUL2sfDq5lx7aTUNUNxAPfKT3S5vD+8NISL3ojmxQwiAFTwAFEw==",
+    tuple(
+        f"contracts/{folder}/"
+        for folder in (
+            "core",
+            "credit",
+            "factories",
+            "interfaces",
+            "libraries",
+            "oracles",
+            "pool",
+            "support",
+            "tokens",
+        )
+    ),
+)
 GEARBOX_V3 = Package(
     "@gearbox-protocol/core-v3",
     "1.52.1",
@@ -211,9 +230,9 @@ SOLC_0_5 = Package(
     ("soljson.js",),
 )
 ALL = (
-    ANVIL, SOLC, AAVE_V2, AAVE_V3, COMPOUND_V2, MORPHO_BLUE, VENUS_CORE, VENUS_ISOLATED, PERP_V2,
-    UNISWAP_V3, SYNTHETIX, OPENZEPPELIN_2, SOLC_0_5, GEARBOX_V3, OPENZEPPELIN_4, ONE_INCH, EXACTLY,
-    AAVE_V3_2,
+    ANVIL, SOLC, AAVE_V2, AAVE_V3, AAVE_V3_2, COMPOUND_V2, MORPHO_BLUE, VENUS_CORE, VENUS_ISOLATED,
+    PERP_V2, UNISWAP_V3, SYNTHETIX, OPENZEPPELIN_2, SOLC_0_5, GEARBOX_V2, GEARBOX_V3,
+    OPENZEPPELIN_4, ONE_INCH, EXACTLY,
 )  # fmt: skip
 
 

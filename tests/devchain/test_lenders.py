@@ -6,16 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from indexer.evm_model import EMITTER_FACT, Leg, LendingLiquidation, MissingFact
+from indexer.evm_model import (
+    EMITTER_FACT,
+    Leg,
+    LendingLiquidation,
+    MissingFact,
+    ProtocolSpec,
+)
 from indexer.inquiry import inquire
 from indexer.store.database import Connection
-from indexer.venues.evm import gearbox_v3
+from indexer.venues.evm import gearbox_v2, gearbox_v3
 from tests import ledger_rows
 from tests.conftest import Command
 from tests.devchain.aave_v3_2 import AaveV32
 from tests.devchain.anvil import EPOCH, Anvil, Reverted, anvil
 from tests.devchain.contracts import Deployer
 from tests.devchain.exactly import Exactly
+from tests.devchain.gearbox_v2 import GearboxV2
 from tests.devchain.gearbox_v3 import FEES, GearboxV3
 from tests.devchain.lending import PricedLending, topic0
 from tests.devchain.network import Chain
@@ -27,7 +34,7 @@ from tests.ledger_rows import Rows, rows
 from tests.processes import following, soon, stopped
 
 LENDERS: dict[str, type[PricedLending]] = {
-    "aave_v3": AaveV32, "exactly": Exactly, "gearbox_v3": GearboxV3,
+    "aave_v3": AaveV32, "exactly": Exactly, "gearbox_v2": GearboxV2, "gearbox_v3": GearboxV3,
 }  # fmt: skip
 
 
@@ -78,22 +85,26 @@ def test_an_account_is_healthy_until_the_price_falls(node: Anvil, name: str) -> 
 # Gearbox
 
 
-def test_the_register_vouches_for_its_facade_and_for_no_other(gearbox: GearboxV3) -> None:
-    """Another market of the same contracts that nobody registered is not proved."""
-    asks = gearbox_v3.SPEC.asks
-    other = GearboxV3(gearbox.deployer).facade.address
+@pytest.mark.parametrize(
+    ("kind", "spec"), [(GearboxV2, gearbox_v2.SPEC), (GearboxV3, gearbox_v3.SPEC)],
+    ids=["v2", "v3"],
+)  # fmt: skip
+def test_the_register_vouches_for_its_facade_and_for_no_other(
+    node: Anvil, kind: type[GearboxV2 | GearboxV3], spec: ProtocolSpec
+) -> None:
+    """Another market of the same contracts that is not in this register is not proved."""
+    own, other = (kind(Deployer(node)) for _ in range(2))
 
     def told(fact: str, subject: str) -> dict[str, str | None]:
         missing = MissingFact("anvil", fact, subject)
-        asked = {0: asks[fact](missing, gearbox.deployments())}
-        (answers,) = inquire(
-            asked, lambda calls: [said(gearbox.node, one) for one in calls]
-        ).values()
+        asked = {0: spec.asks[fact](missing, own.deployments())}
+        (answers,) = inquire(asked, lambda calls: [said(node, one) for one in calls]).values()
         return {one.fact: one.value for one in answers}
 
-    own = [told(fact.fact, fact.subject) for fact in gearbox.facts()]
-    assert own == [{fact.fact: fact.value} for fact in gearbox.facts()]
-    assert told(EMITTER_FACT, other) == {}
+    assert [told(one.fact, one.subject) for one in own.facts()] == [
+        {one.fact: one.value} for one in own.facts()
+    ]
+    assert told(EMITTER_FACT, other.facade.address) == {}
 
 
 def test_a_pool_gets_debt_then_fees_and_the_rest_is_lost(gearbox: GearboxV3) -> None:
