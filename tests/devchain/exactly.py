@@ -3,17 +3,19 @@ one of dollars, in which an account owes at a fixed and at a floating rate."""
 
 from fractions import Fraction
 
-from indexer.evm_model import Fact, Leg, LendingLiquidation
+from indexer.evm_model import NATIVE, Fact, Leg, LendingLiquidation
 from tests.devchain.aave import TREASURY
 from tests.devchain.anvil import Receipt
 from tests.devchain.contracts import Code, Contract, artifact
 from tests.devchain.feeds import FEED_DECIMALS, Feed
 from tests.devchain.lending import NOBODY, UNLIMITED, WAD, Attempt, PricedLending, only
 from tests.devchain.packages import EXACTLY, folder
+from tests.devchain.priced_markets import Usd
 
 PERCENT = WAD // 100
 INCENTIVE = (5 * PERCENT, PERCENT // 4)  # for the liquidator and for the lenders
 ETHER_FACTOR, DOLLAR_FACTOR = 86 * PERCENT, 91 * PERCENT
+PRICE_PLACES = 18  # whatever those of the feeds are; exactly/protocol:contracts/Auditor.sol
 POOLS = 3  # of fixed rates, one for each interval
 INTERVAL = 4 * 7 * 86_400  # exactly/protocol:contracts/utils/FixedLib.sol
 # smoothing, then no model of rates yet, penalty, backup fee, reserve, and two speeds of averages
@@ -40,24 +42,30 @@ class Exactly(PricedLending):
     fixed_raw = 4_000 * 10**6  # of them
     high, low = 2_000, 1_750
     crash = 1_200  # the debt is worth more than the collateral
+    places = FEED_DECIMALS  # of the auditor's prices
 
     def deploy(self) -> None:
         """As the protocol's own scripts do it: all behind proxies."""
         made = code("Auditor_Implementation")
-        auditor = self.deployer.deploy(made, FEED_DECIMALS)
+        auditor = self.deployer.deploy(made, self.places)
         self.auditor = self._behind_proxy(auditor, made, "initialize", INCENTIVE)
-        self.feed = Feed(self.deployer, "ETH / USD", self.high * 10**FEED_DECIMALS)
-        par = Feed(self.deployer, "USDC / USD", 99_990_000)
-        self.ether_market = self._market(self.ether, self.feed, ETHER_FACTOR)
-        self.dollar_market = self._market(self.dollar, par, DOLLAR_FACTOR)
+        ether_feed, dollar_feed = self.feeds()
+        self.ether_market = self._market(self.ether, ether_feed, ETHER_FACTOR)
+        self.dollar_market = self._market(self.dollar, dollar_feed, DOLLAR_FACTOR)
 
-    def _market(self, token: Contract, feed: Feed, factor: int) -> Contract:
+    def feeds(self) -> tuple[str, str]:
+        """Of ether and of the dollar."""
+        self.feed = Feed(self.deployer, "ETH / USD", self.high * 10**self.places)
+        par = Feed(self.deployer, "USDC / USD", 99_990_000)
+        return self.feed.address, par.address
+
+    def _market(self, token: Contract, feed: str, factor: int) -> Contract:
         made = code("MarketWETH_Implementation")
         market = self.deployer.deploy(made, token.address, self.auditor.address)
         market = self._behind_proxy(market, made, "initialize", "market", POOLS, *TERMS)
         rates = self.deployer.deploy(code("InterestRateModelUSDC"), RATES, market.address)
         self.deployer.send(market, "setInterestRateModel", rates.address)
-        listed = (market.address, feed.address, factor)
+        listed = (market.address, feed, factor)
         self.deployer.send(self.auditor, "enableMarket", *listed)
         return market
 
@@ -81,7 +89,7 @@ class Exactly(PricedLending):
 
     def set_price(self, dollars: int) -> None:
         """The feed's, to the last digit."""
-        self.feed.report(dollars * 10**FEED_DECIMALS + 4_321)
+        self.feed.report(dollars * 10**self.places + 4_321)
 
     def lend(self, lender: str, dollars_raw: int) -> None:
         """At the floating rate."""
@@ -149,11 +157,41 @@ class Exactly(PricedLending):
         return [self.liquidate(), *self.liquidate_with_a_write_off()]
 
     def usd(self, asset: str, at: int) -> Fraction:
-        """Of a base unit at the end of a block, as the auditor says."""
+        """Of a base unit at the end of a block."""
+        return self.quoted(asset, at)
+
+    def quoted(self, asset: str, at: int) -> Fraction:
+        """In what the auditor counts in, as it says."""
         (market,) = (
             one
             for one in (self.ether_market, self.dollar_market)
             if one.read("asset", at=at) == asset
         )
         _, decimals, _, _, feed = self.auditor.read("markets", market.address, at=at)
-        return Fraction(self.auditor.read("assetPrice", feed, at=at), 10 ** (18 + decimals))
+        return Fraction(
+            self.auditor.read("assetPrice", feed, at=at), 10 ** (PRICE_PLACES + decimals)
+        )
+
+
+class ExactlyInEther(Exactly):
+    """As on Ethereum, where the auditor counts in ether: the dollar is what has a price."""
+
+    places = 18
+
+    def feeds(self) -> tuple[str, str]:
+        """Ether needs none."""
+        self.feed = Feed(self.deployer, "USDC / ETH", WAD // self.high, self.places)
+        return NATIVE, self.feed.address
+
+    def set_price(self, dollars: int) -> None:
+        """The feed's, to the last digit."""
+        self.feed.report(WAD // dollars + 4_321)
+
+    def usd_by(self, ether: Usd) -> Usd:
+        """Dollars of a base unit, with those of ether from elsewhere."""
+
+        def usd(asset: str, at: int) -> Fraction:
+            of_ether = ether(self.ether.address, at) * 10**self.ether_decimals
+            return self.quoted(asset, at) * of_ether
+
+        return usd

@@ -10,6 +10,7 @@ from indexer.evm_model import NATIVE, Deployment
 from tests.devchain.anvil import Anvil
 from tests.devchain.compiler import dev
 from tests.devchain.contracts import Deployer
+from tests.devchain.exactly import ExactlyInEther
 from tests.devchain.priced_aave import PricedV2, PricedV3
 from tests.devchain.priced_compound import (
     CompoundInEther,
@@ -92,6 +93,12 @@ class Priced:
     def euler(self) -> Euler:
         """Vaults of Aave's ether and dollar."""
         made = Euler(self.deployer, self.aave.ether, self.aave.dollar)
+        self.tell(made.deployments())
+        return made
+
+    def exactly(self) -> ExactlyInEther:
+        """A market of Aave's ether and one of dollars."""
+        made = ExactlyInEther(self.deployer, ether=self.aave.ether)
         self.tell(made.deployments())
         return made
 

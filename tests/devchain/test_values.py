@@ -323,6 +323,22 @@ def test_a_comet_in_ether_is_worth_its_ratios_times_aaves_ether(
     assert values(connection, VALUES) == in_order(expected)
 
 
+@on_ethereum
+def test_exactly_values_are_its_auditors_in_ether_times_aaves_ether(
+    priced: Priced, connection: Connection, valued: Valued
+) -> None:
+    """Debt that is paid, collateral, and debt that is written off."""
+    exactly = priced.exactly()
+    usd = exactly.usd_by(priced.aave.usd)
+    expected = [one for row in exactly.everything() for one in worths(row, usd)]
+
+    valued()
+
+    assert {one.basis for one in expected} == {"repaid", "seized", "bad_debt"}
+    assert values(connection, VALUES) == in_order(expected)
+    assert {row[1:3] for row in origins(connection, "exactly")} == {("oracle", "B")}
+
+
 def test_euler_values_are_its_routers_in_dollars_and_in_ether(
     priced: Priced, connection: Connection, valued: Valued
 ) -> None:
