@@ -124,6 +124,10 @@ VENUS_CORE = Package(
         "artifacts/contracts/Comptroller/Diamond/facets/",
         "artifacts/contracts/InterestRateModels/WhitePaperInterestRateModel.sol/",
         "artifacts/contracts/Lens/ComptrollerLens.sol/",
+        "artifacts/contracts/Liquidator/Liquidator.sol/",
+        "artifacts/contracts/Tokens/VAI/VAI.sol/",
+        "artifacts/contracts/Tokens/VAI/VAIController.sol/",
+        "artifacts/contracts/Tokens/VAI/VAIUnitroller.sol/",
         "artifacts/contracts/Tokens/VTokens/VBep20Immutable.sol/",
     ),
 )

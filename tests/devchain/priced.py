@@ -17,6 +17,7 @@ from tests.devchain.priced_compound import (
     PricedCompoundV2,
     PricedCore,
     PricedIsolated,
+    PricedVai,
 )
 from tests.devchain.priced_markets import Comet, Euler, PricedMorpho
 
@@ -61,6 +62,13 @@ class Priced:
     def core(self) -> PricedCore:
         """Venus' core pool, in which shares have begun to earn."""
         made = PricedCore(self.deployer)
+        made.earn()
+        self.tell(made.deployments())
+        return made
+
+    def vai(self) -> PricedVai:
+        """Debt that Venus' core pool mints, where BNB Chain has it."""
+        made = PricedVai(self.deployer)
         made.earn()
         self.tell(made.deployments())
         return made
