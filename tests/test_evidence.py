@@ -10,7 +10,7 @@ from indexer.evm_model import ProtocolSpec
 from indexer.hyperliquid_format import utc
 from indexer.model import BlockLine
 from tests import venue_tables
-from tests.devchain import test_devchain
+from tests.devchain import test_devchain, test_lenders
 from tests.evidence import (
     cases,
     derived,
@@ -86,8 +86,12 @@ def test_a_saved_transaction_is_real_on_a_public_chain_alone() -> None:
 
 
 def test_the_local_chain_liquidates_what_it_is_said_to() -> None:
-    perps = {"perp_v2", "synthetix_perps_v2"}  # tests/devchain/test_perps.py
-    assert liquidated_on_the_local_chain() == {*test_devchain.PROTOCOLS, *perps}
+    perps = {"perp_v2", "synthetix_futures", "synthetix_perps_v2"}  # tests/devchain/test_perps.py
+    assert liquidated_on_the_local_chain() == {
+        *test_devchain.PROTOCOLS,
+        *test_lenders.LENDERS,
+        *perps,
+    }
 
 
 def test_real_blocks_of_the_exchange_decode(real_data: Path) -> None:

@@ -30,8 +30,8 @@ contract IndexFeed {
     }
 }
 
-/// All of Synthetix that a market of perps v2 asks and that is no part of it: rates, the exchanger,
-/// the system's status, the fee pool, and sUSD, of which it says who got how much.
+/// All of Synthetix that its markets ask and that is no part of them: rates, the exchanger, the
+/// system's status, the fee pool, and sUSD, of which it says who got how much.
 contract Synthetix {
     mapping(bytes32 => uint256) public rateOf;
     mapping(address => uint256) public balanceOf;
@@ -48,6 +48,15 @@ contract Synthetix {
 
     function rateWithSafetyChecks(bytes32 of_) external view returns (uint256, bool, bool) {
         return (rateOf[of_], false, false);
+    }
+
+    // ExchangeCircuitBreaker
+    function rateWithInvalid(bytes32 of_) external view returns (uint256, bool) {
+        return (rateOf[of_], false);
+    }
+
+    function rateWithBreakCircuit(bytes32 of_) external view returns (uint256, bool) {
+        return (rateOf[of_], false);
     }
 
     // Exchanger

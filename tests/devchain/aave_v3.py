@@ -1,5 +1,7 @@
 """Aave v3.0 from @aave/core-v3: with the protocol's fee, without deficits, which v3.3 brought."""
 
+from typing import Any
+
 from indexer.evm_model import LendingLiquidation
 from tests.devchain.aave import COLLATERAL, RAY, TREASURY, Aave, Pair
 from tests.devchain.anvil import Receipt
@@ -60,21 +62,7 @@ class AaveV3(Aave):
         configurator = self.deployer.at(
             provider.read("getPoolConfigurator"), self.code("PoolConfigurator")
         )
-        names = ("AToken", "StableDebtToken", "VariableDebtToken")
-        tokens = [
-            self.deployer.deploy(self.code(name), self.pool.address).address for name in names
-        ]
-        rates = self.deployer.deploy(
-            self.code("DefaultReserveInterestRateStrategy"), provider.address, *RATES
-        )
-        reserves = [
-            (
-                *tokens, self.decimals_of(token), rates.address, token.address, TREASURY, NOBODY,
-                *("a", "a", "v", "v", "s", "s"), b"",
-            )
-            for token in self.reserves()
-        ]  # fmt: skip
-        self.deployer.send(configurator, "initReserves", reserves)
+        self.deployer.send(configurator, "initReserves", self._inputs(provider))
         for token in self.reserves():
             for setting, *values in (
                 ("configureReserveAsCollateral", *COLLATERAL),
@@ -83,6 +71,23 @@ class AaveV3(Aave):
                 ("setLiquidationProtocolFee", FEE),
             ):
                 self.deployer.send(configurator, setting, token.address, *values)
+
+    def _inputs(self, provider: Contract) -> list[tuple[Any, ...]]:
+        """What the configurator is told of each reserve."""
+        names = ("AToken", "StableDebtToken", "VariableDebtToken")
+        tokens = [
+            self.deployer.deploy(self.code(name), self.pool.address).address for name in names
+        ]
+        rates = self.deployer.deploy(
+            self.code("DefaultReserveInterestRateStrategy"), provider.address, *RATES
+        )
+        return [
+            (
+                *tokens, self.decimals_of(token), rates.address, token.address, TREASURY, NOBODY,
+                *("a", "a", "v", "v", "s", "s"), b"",
+            )
+            for token in self.reserves()
+        ]  # fmt: skip
 
     def set_price(self, dollars: int) -> None:
         """With eight decimals."""

@@ -129,10 +129,11 @@ class Anvil:
         """The height of the newest block."""
         return int(self.rpc("eth_blockNumber"), 16)
 
-    def call(self, to: str, data: str, at: int | None = None) -> bytes:
-        """What a contract returns at a height, or at the head."""
+    def call(self, to: str, data: str, at: int | None = None, time: int | None = None) -> bytes:
+        """What a contract returns at a height, or at the head, as if it were that time."""
         block = "latest" if at is None else hex(at)
-        return bytes.fromhex(self.rpc("eth_call", {"to": to, "data": data}, block)[2:])
+        other: list[Json] = [] if time is None else [{}, {"time": hex(time)}]
+        return bytes.fromhex(self.rpc("eth_call", {"to": to, "data": data}, block, *other)[2:])
 
     def receipt(self, tx_hash: str) -> Receipt:
         """What a transaction did; raises RpcError where it is on no block."""

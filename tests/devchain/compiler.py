@@ -6,6 +6,7 @@ import posixpath
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -13,8 +14,12 @@ import msgspec
 from tests.devchain.contracts import Code
 from tests.devchain.packages import (
     CACHE,
+    GEARBOX_V2,
+    GEARBOX_V3,
     MORPHO_BLUE,
+    ONE_INCH,
     OPENZEPPELIN_2,
+    OPENZEPPELIN_4,
     SOLC,
     SOLC_0_5,
     SYNTHETIX,
@@ -25,10 +30,24 @@ from tests.devchain.packages import (
 
 HERE = Path(__file__).parent
 OUTPUT = ["abi", "evm.bytecode.object", "evm.bytecode.linkReferences"]
-# Of the market and of what it cannot be without.
+# Of the markets and of what they cannot be without.
 SYNTHETIX_ROOTS = (
     "AddressResolver", "FlexibleStorage", "FuturesMarketManager", "PerpsV2Market",
     "PerpsV2MarketLiquidate", "PerpsV2MarketState", "PerpsV2MarketViews", "ProxyPerpsV2",
+    "frozen/FuturesMarket",
+)  # fmt: skip
+
+# Of a market and of what it cannot be without.
+GEARBOX_V2_ROOTS = (
+    "core/ACL", "core/AccountFactory", "core/AddressProvider", "core/ContractsRegister",
+    "factories/CreditManagerFactoryBase", "oracles/PriceOracle", "pool/LinearInterestRateModel",
+    "pool/PoolService",
+)  # fmt: skip
+GEARBOX_V3_ROOTS = (
+    "core/AliasedLossPolicyV3", "core/BotListV3", "core/DefaultAccountFactoryV3",
+    "core/PriceOracleV3", "credit/CreditConfiguratorV3", "credit/CreditFacadeV3",
+    "credit/CreditManagerV3", "pool/LinearInterestRateModelV3", "pool/PoolQuotaKeeperV3",
+    "pool/PoolV3", "pool/TumblerV3",
 )  # fmt: skip
 
 
@@ -77,25 +96,59 @@ def stubs() -> dict[str, Code]:
     return compiled({"Perps.sol": (HERE / "Perps.sol").read_text("utf-8")})
 
 
+def around_lenders() -> dict[str, Code]:
+    """The contracts of Lenders.sol, which stand around those of lenders."""
+    return compiled({"Lenders.sol": (HERE / "Lenders.sol").read_text("utf-8")})
+
+
 def synthetix() -> dict[str, Code]:
-    """The contracts of a market of perps v2 (10 s the first time)."""
-    packages = {"contracts": SYNTHETIX, "openzeppelin-solidity-2.3.0": OPENZEPPELIN_2}
+    """The contracts of markets of perps v2 and of futures (10 s the first time)."""
+    places = {
+        "contracts": folder(SYNTHETIX) / "contracts",
+        "openzeppelin-solidity-2.3.0": folder(OPENZEPPELIN_2),
+    }
+    return compiled(_with_imports(SYNTHETIX_ROOTS, places), solc=SOLC_0_5)
+
+
+def gearbox_v2() -> dict[str, Code]:
+    """The contracts of a pool and a credit manager, and of those above them (10 s the first time);
+    two files of others are ours."""
+    places = {
+        "contracts": folder(GEARBOX_V2) / "contracts",
+        "@openzeppelin/contracts": folder(OPENZEPPELIN_4),
+        "@chainlink/contracts/src/v0.8/interfaces": HERE / "gearbox",
+        "@gearbox-protocol/integration-types/contracts": HERE / "gearbox",
+    }
+    return compiled(_with_imports(GEARBOX_V2_ROOTS, places))
+
+
+def gearbox_v3() -> dict[str, Code]:
+    """The contracts of a pool and a credit manager (10 s the first time)."""
+    places = {
+        "contracts": folder(GEARBOX_V3) / "contracts",
+        "@openzeppelin/contracts": folder(OPENZEPPELIN_4),
+        "@1inch/solidity-utils": folder(ONE_INCH),
+    }
+    return compiled(_with_imports(GEARBOX_V3_ROOTS, places))
+
+
+def _with_imports(roots: Iterable[str], places: dict[str, Path]) -> dict[str, str]:
+    """Files below `contracts` and all that they need, by path; paths begin with a place."""
     sources: dict[str, str] = {}
-    wanted = [f"contracts/{name}.sol" for name in SYNTHETIX_ROOTS]
+    wanted = [f"contracts/{name}.sol" for name in roots]
     while wanted:
         path = wanted.pop()
         if path not in sources:
-            first, _, rest = path.partition("/")
-            root = folder(packages[first])
-            file = root / (path if first == "contracts" else rest)
+            (at,) = (place for place in places if path.startswith(f"{place}/"))
+            file = places[at] / path.removeprefix(f"{at}/")
             sources[path] = file.read_text("utf-8")
             wanted += _imported(sources[path], path)
-    return compiled(sources, solc=SOLC_0_5)
+    return sources
 
 
 def _imported(source: str, path: str) -> list[str]:
     """The files that a file imports, as paths."""
-    found: list[str] = re.findall(r'^import "([^"]+)";', source, re.MULTILINE)
+    found: list[str] = re.findall(r'^import\b[^;"]*"([^"]+)";', source, re.MULTILINE)
     here = posixpath.dirname(path)
     return [
         posixpath.normpath(posixpath.join(here, one)) if one.startswith(".") else one

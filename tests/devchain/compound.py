@@ -54,16 +54,17 @@ class Compound(Lending):
 
     def lend(self, lender: str, dollars_raw: int) -> None:
         """Into the market of dollars."""
-        self._mint(lender, self.dollar, self.dollar_market, dollars_raw)
+        self.deposit(lender, self.dollar, self.dollar_market, dollars_raw)
 
-    def _mint(self, account: str, token: Contract, market: Contract, amount: int) -> None:
+    def deposit(self, account: str, token: Contract, market: Contract, amount: int) -> None:
+        """Tokens from nowhere, for shares."""
         self.give(token, account, amount, market.address)
         market.send(account, "mint", amount)
 
     def open_position(self) -> str:
         """It owes 75 % of its collateral, 80 % are allowed."""
         account = self.node.new_account()
-        self._mint(account, self.ether, self.ether_market, self.deposit_raw)
+        self.deposit(account, self.ether, self.ether_market, self.deposit_raw)
         self.comptroller.send(account, "enterMarkets", [self.ether_market.address])
         self.dollar_market.send(account, "borrow", self.loan_raw)
         return account

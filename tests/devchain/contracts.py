@@ -80,20 +80,31 @@ class Code(msgspec.Struct, frozen=True):
         return text
 
 
+Places = dict[str, dict[str, tuple[Place, ...]]]  # by the file of the library, then by its name
+
+
+class _Linked(msgspec.Struct, rename="camel"):
+    object: str
+    link_references: Places
+
+
 class _Artifact(msgspec.Struct, rename="camel"):
+    """As Hardhat writes it, or Foundry, which has the places beside the bytecode."""
+
     abi: list[dict[str, Any]]
-    bytecode: str
-    link_references: dict[str, dict[str, tuple[Place, ...]]]
+    bytecode: str | _Linked
+    link_references: Places = {}
 
 
 def artifact(root: Path, name: str) -> Code:
-    """A contract that Hardhat compiled, `Pool.sol/Pool` below a folder."""
+    """A contract that was compiled or deployed, `Pool.sol/Pool` below a folder."""
     (file,) = root.rglob(f"{name}.json")
     found = msgspec.json.decode(file.read_bytes(), type=_Artifact)
-    libraries = {
-        name: at for places in found.link_references.values() for name, at in places.items()
-    }
-    return Code.of(found.abi, found.bytecode, libraries)
+    bytecode, places = found.bytecode, found.link_references
+    if isinstance(bytecode, _Linked):
+        bytecode, places = bytecode.object, bytecode.link_references
+    libraries = {name: at for of_file in places.values() for name, at in of_file.items()}
+    return Code.of(found.abi, bytecode, libraries)
 
 
 class Contract:
@@ -134,9 +145,12 @@ class Contract:
         except Reverted as error:
             raise Reverted(f"{name}{arguments} in {error}") from error
 
-    def read(self, name: str, *arguments: Any, at: int | None = None) -> Any:
-        """What a function returns at a height, or at the head; addresses in lower case."""
-        data = self.node.call(self.address, self.data(name, *arguments), at)
+    def read(
+        self, name: str, *arguments: Any, at: int | None = None, time: int | None = None
+    ) -> Any:
+        """What a function returns at a height, or at the head, and were it another time; addresses
+        in lower case."""
+        data = self.node.call(self.address, self.data(name, *arguments), at, time)
         return self._function(name, arguments).result(data)
 
     def change(self, block_number: int, name: str, *arguments: Any) -> int:

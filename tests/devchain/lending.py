@@ -4,6 +4,7 @@ An account deposits ether and borrows dollars, ether falls, somebody liquidates,
 """
 
 from abc import ABC, abstractmethod
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import msgspec
@@ -128,6 +129,10 @@ class Lending(ABC):
         self.recover()
         return made
 
+    def everything(self) -> list[LendingLiquidation]:
+        """One liquidation of each kind that there is."""
+        return [self.liquidate()]
+
     # for those below
 
     def deployments(self) -> list[Deployment]:
@@ -161,3 +166,11 @@ class Lending(ABC):
             log_index=log.log_index, emitter=log.address, account=attempt.account,
             liquidator=attempt.liquidator, decoder_version=VERSIONS[self.name], **common | said,
         )  # fmt: skip
+
+
+class PricedLending(Lending):
+    """One whose prices are the protocol's own from the beginning."""
+
+    @abstractmethod
+    def usd(self, asset: str, at: int) -> Fraction:
+        """Of a base unit at the end of a block, as a view of the protocol says."""

@@ -1,4 +1,4 @@
-"""The chain with all six protocols on it, and what the indexer must be told of them."""
+"""A chain with protocols on it, and what the indexer must be told of them."""
 
 from pathlib import Path
 
@@ -20,37 +20,12 @@ from tests.devchain.venus_core import VenusCore
 from tests.devchain.venus_isolated import VenusIsolated
 
 
-class Network:
-    """A node and the protocols on it."""
+class Chain:
+    """A node and some protocols on it."""
 
-    def __init__(self, node: Anvil) -> None:
-        deployer = Deployer(node)
+    def __init__(self, node: Anvil, *protocols: Lending) -> None:
         self.node = node
-        self.aave_v2 = AaveV2(deployer)
-        self.aave_v3 = AaveV3(deployer)
-        self.compound_v2 = CompoundV2(deployer)
-        self.morpho_blue = MorphoBlue(deployer)
-        self.venus_core = VenusCore(deployer)
-        self.venus_isolated = VenusIsolated(deployer)
-
-    @property
-    def protocols(self) -> dict[str, Lending]:
-        """By name."""
-        found = (
-            self.aave_v2, self.aave_v3, self.compound_v2, self.morpho_blue, self.venus_core,
-            self.venus_isolated,
-        )  # fmt: skip
-        return {protocol.name: protocol for protocol in found}
-
-    @property
-    def aave(self) -> dict[str, Aave]:
-        """Both versions, by name."""
-        return {protocol.name: protocol for protocol in (self.aave_v2, self.aave_v3)}
-
-    @property
-    def compound(self) -> dict[str, Compound]:
-        """Those with comptrollers that keep nothing for themselves, by name."""
-        return {protocol.name: protocol for protocol in (self.compound_v2, self.venus_core)}
+        self.protocols = {protocol.name: protocol for protocol in protocols}
 
     def deployments(self) -> list[Deployment]:
         """Of all protocols."""
@@ -91,3 +66,30 @@ class Network:
     def _said(self) -> dict[FactKey, str | None]:
         said = (fact for protocol in self.protocols.values() for fact in protocol.facts())
         return {fact.key: fact.value for fact in said}
+
+
+class Network(Chain):
+    """The six protocols that most of the tests are about."""
+
+    def __init__(self, node: Anvil) -> None:
+        deployer = Deployer(node)
+        self.aave_v2 = AaveV2(deployer)
+        self.aave_v3 = AaveV3(deployer)
+        self.compound_v2 = CompoundV2(deployer)
+        self.morpho_blue = MorphoBlue(deployer)
+        self.venus_core = VenusCore(deployer)
+        self.venus_isolated = VenusIsolated(deployer)
+        super().__init__(
+            node, self.aave_v2, self.aave_v3, self.compound_v2, self.morpho_blue, self.venus_core,
+            self.venus_isolated,
+        )  # fmt: skip
+
+    @property
+    def aave(self) -> dict[str, Aave]:
+        """Both versions, by name."""
+        return {protocol.name: protocol for protocol in (self.aave_v2, self.aave_v3)}
+
+    @property
+    def compound(self) -> dict[str, Compound]:
+        """Those with comptrollers that keep nothing for themselves, by name."""
+        return {protocol.name: protocol for protocol in (self.compound_v2, self.venus_core)}

@@ -1,6 +1,7 @@
-"""npm packages, pinned by their sha512, unpacked once into the user's cache folder.
+"""Packages, pinned by their sha512, unpacked once into the user's cache folder.
 
-`npm pack` fetches one archive and nothing that it depends on, and runs no script of it.
+`npm pack` fetches one archive and nothing that it depends on, and runs no script of it; so does
+`pip download` with a wheel.
 """
 
 import base64
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,9 +31,10 @@ class Package(msgspec.Struct, frozen=True):
     version: str
     sha512: str  # base64, as npm writes it
     keep: tuple[str, ...]
+    is_wheel: bool = False
 
     def __str__(self) -> str:
-        return f"{self.name}@{self.version}"
+        return f"{self.name}{'==' if self.is_wheel else '@'}{self.version}"
 
     @property
     def folder_name(self) -> str:
@@ -64,6 +67,34 @@ AAVE_V2 = Package(
         "artifacts/contracts/mocks/oracle/LendingRateOracle.sol/",
     ),
 )
+# Of Aave v3.2, which has no stable debt, compiled by Foundry for the tests of a Python library.
+AAVE_V3_2 = Package(
+    "web3-ethereum-defi",
+    "1.2",
+    "B26W1q5FqGhk6lneUBH50l7zs6XnhhuYOadw91M/mSa2P8d+7s/wHceT4Nx9HjDYl3uOiPhBz47qGpNU6L/qzA==",
+    tuple(
+        f"eth_defi/abi/aave_v3/{name}.json"
+        for name in (
+            "ACLManager",
+            "ATokenInstance",
+            "AaveOracle",
+            "BorrowLogic",
+            "BridgeLogic",
+            "ConfiguratorLogic",
+            "DefaultReserveInterestRateStrategyV2",
+            "EModeLogic",
+            "FlashLoanLogic",
+            "LiquidationLogic",
+            "PoolAddressesProvider",
+            "PoolConfiguratorInstance",
+            "PoolInstance",
+            "PoolLogic",
+            "SupplyLogic",
+            "VariableDebtTokenInstance",
+        )
+    ),
+    is_wheel=True,
+)
 AAVE_V3 = Package(
     "@aave/core-v3",
     "1.19.3",
@@ -93,6 +124,10 @@ VENUS_CORE = Package(
         "artifacts/contracts/Comptroller/Diamond/facets/",
         "artifacts/contracts/InterestRateModels/WhitePaperInterestRateModel.sol/",
         "artifacts/contracts/Lens/ComptrollerLens.sol/",
+        "artifacts/contracts/Liquidator/Liquidator.sol/",
+        "artifacts/contracts/Tokens/VAI/VAI.sol/",
+        "artifacts/contracts/Tokens/VAI/VAIController.sol/",
+        "artifacts/contracts/Tokens/VAI/VAIUnitroller.sol/",
         "artifacts/contracts/Tokens/VTokens/VBep20Immutable.sol/",
     ),
 )
@@ -136,6 +171,62 @@ OPENZEPPELIN_2 = Package(
     "QYeiPLvB1oSbDt6lDQvvpx7k8ODczvE474hb2kLXZBPKMsxKT1WxTCHBYrCU7kS7hfAku4DcJ0jqOyL+jvjwQw==",
     ("contracts/math/",),
 )
+GEARBOX_V2 = Package(
+    "@gearbox-protocol/core-v2",
+    "1.21.1",
+    "pEIXRnmkdbPiR8j7d+l80OdOpVcRjeNE2ZfnUL2sfDq5lx7aTUNUNxAPfKT3S5vD+8NISL3ojmxQwiAFTwAFEw==",
+    tuple(
+        f"contracts/{folder}/"
+        for folder in (
+            "core",
+            "credit",
+            "factories",
+            "interfaces",
+            "libraries",
+            "oracles",
+            "pool",
+            "support",
+            "tokens",
+        )
+    ),
+)
+GEARBOX_V3 = Package(
+    "@gearbox-protocol/core-v3",
+    "1.52.1",
+    "lcwzcZeLXhvK+a9pnM+yuaqoQVYUkNtvlfMTWIgOu1wYU5HeXnNI0dBYKYarDu1LwVgNwP2nU2DcY/PVGtRaNg==",
+    (
+        "contracts/core/",
+        "contracts/credit/",
+        "contracts/interfaces/",
+        "contracts/libraries/",
+        "contracts/pool/",
+        "contracts/traits/",
+    ),
+)
+OPENZEPPELIN_4 = Package(
+    "@openzeppelin/contracts",
+    "4.9.6",
+    "xSmezSupL+y9VkHZJGDoCBpmnB2ogM13ccaYDWqJTfS3dbuHkgjuwDFUmaFauBCboQMGB/S5UqUl2y54X99BmA==",
+    ("access/", "interfaces/", "proxy/", "security/", "token/", "utils/"),
+)
+ONE_INCH = Package(
+    "@1inch/solidity-utils",
+    "3.8.3",
+    "aJ1+7K1gy22aRz/wR+5CE8GOpfAsT3ohyBocvpA5xFUldbnUhtOKVPxFbjBIUlqoK2uninBbJTS3wx8FJL5F9Q==",
+    ("contracts/interfaces/", "contracts/libraries/"),
+)
+# As it stands on Optimism; the markets differ in what their constructors were told.
+EXACTLY = Package(
+    "@exactly/protocol",
+    "0.2.24",
+    "8Pz8E0C78CxqE7FXzILnOAHcchKttbgo0rtiWCgrqzzIo0b/OgVT7kgiIg4tucSLYLk7rgnmQyn9bPC4GmQxfQ==",
+    (
+        "deployments/optimism/Auditor_Implementation.json",
+        "deployments/optimism/InterestRateModelUSDC.json",
+        "deployments/optimism/MarketWETH_Implementation.json",
+        "deployments/optimism/MarketWETH_Proxy.json",
+    ),
+)
 SOLC_0_5 = Package(
     "solc",
     "0.5.16",
@@ -143,8 +234,9 @@ SOLC_0_5 = Package(
     ("soljson.js",),
 )
 ALL = (
-    ANVIL, SOLC, AAVE_V2, AAVE_V3, COMPOUND_V2, MORPHO_BLUE, VENUS_CORE, VENUS_ISOLATED, PERP_V2,
-    UNISWAP_V3, SYNTHETIX, OPENZEPPELIN_2, SOLC_0_5,
+    ANVIL, SOLC, AAVE_V2, AAVE_V3, AAVE_V3_2, COMPOUND_V2, MORPHO_BLUE, VENUS_CORE, VENUS_ISOLATED,
+    PERP_V2, UNISWAP_V3, SYNTHETIX, OPENZEPPELIN_2, SOLC_0_5, GEARBOX_V2, GEARBOX_V3,
+    OPENZEPPELIN_4, ONE_INCH, EXACTLY,
 )  # fmt: skip
 
 
@@ -173,21 +265,34 @@ def _claim(unpacked: Path, ready: Path) -> None:
 
 def _fetched(package: Package, into: Path) -> Path:
     """The archive, its hash checked."""
-    done = subprocess.run(
-        [program("npm"), "pack", "--loglevel=error", str(package), "--pack-destination", into],
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+    command = _by_pip(package, into) if package.is_wheel else _by_npm(package, into)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     if done.returncode != 0:
-        unavailable(f"npm cannot fetch {package}: {done.stderr.strip()[:300]}")
-    (archive,) = into.glob("*.tgz")
+        unavailable(f"{package} cannot be fetched: {done.stderr.strip()[:300]}")
+    (archive,) = into.glob("*.whl" if package.is_wheel else "*.tgz")
     found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if found != package.sha512:
         raise ValueError(f"{package} has the sha512 {found}, {package.sha512} expected")
     return archive
 
 
+def _by_npm(package: Package, into: Path) -> list[str]:
+    pack = ("pack", "--loglevel=error", str(package), "--pack-destination", str(into))
+    return [program("npm"), *pack]
+
+
+def _by_pip(package: Package, into: Path) -> list[str]:
+    quietly = ("--quiet", "--disable-pip-version-check", "--no-cache-dir")
+    wheel = ("--no-deps", "--only-binary", ":all:", str(package), "--dest", str(into))
+    return [sys.executable, "-m", "pip", "download", *quietly, *wheel]
+
+
 def _unpack(archive: Path, keep: tuple[str, ...], into: Path) -> None:
-    """The members below these paths; all are in one folder `package`, which is left out."""
+    """The members below these paths; all that npm packs is in one folder, which is left out."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            wheel.extractall(into, [one for one in wheel.namelist() if one.startswith(keep)])
+        return
     with tarfile.open(archive) as members:
         for member in members:
             path = member.name.partition("/")[2]

@@ -10,12 +10,14 @@ from indexer.evm_model import NATIVE, Deployment
 from tests.devchain.anvil import Anvil
 from tests.devchain.compiler import dev
 from tests.devchain.contracts import Deployer
+from tests.devchain.exactly import ExactlyInEther
 from tests.devchain.priced_aave import PricedV2, PricedV3
 from tests.devchain.priced_compound import (
     CompoundInEther,
     PricedCompoundV2,
     PricedCore,
     PricedIsolated,
+    PricedVai,
 )
 from tests.devchain.priced_markets import Comet, Euler, PricedMorpho
 
@@ -64,6 +66,13 @@ class Priced:
         self.tell(made.deployments())
         return made
 
+    def vai(self) -> PricedVai:
+        """Debt that Venus' core pool mints, where BNB Chain has it."""
+        made = PricedVai(self.deployer)
+        made.earn()
+        self.tell(made.deployments())
+        return made
+
     def isolated(self) -> PricedIsolated:
         """An isolated pool of Venus, in which shares have begun to earn."""
         made = PricedIsolated(self.deployer)
@@ -92,6 +101,12 @@ class Priced:
     def euler(self) -> Euler:
         """Vaults of Aave's ether and dollar."""
         made = Euler(self.deployer, self.aave.ether, self.aave.dollar)
+        self.tell(made.deployments())
+        return made
+
+    def exactly(self) -> ExactlyInEther:
+        """A market of Aave's ether and one of dollars."""
+        made = ExactlyInEther(self.deployer, ether=self.aave.ether)
         self.tell(made.deployments())
         return made
 

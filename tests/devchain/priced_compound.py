@@ -7,6 +7,7 @@ from functools import cached_property
 import msgspec
 
 from indexer.evm_model import NATIVE, Leg, LendingLiquidation
+from indexer.venues.evm.venus_core import VAI
 from tests.devchain.compound import Compound
 from tests.devchain.compound_v2 import TERMS, CompoundV2, code
 from tests.devchain.contracts import Contract
@@ -14,6 +15,7 @@ from tests.devchain.lending import NOBODY, WAD, Attempt, only
 from tests.devchain.priced_markets import Usd
 from tests.devchain.venus_core import VenusCore
 from tests.devchain.venus_isolated import VenusIsolated
+from tests.devchain.venus_vai import VenusVai
 
 LENT = 1_000  # ether
 BLOCKS = 20
@@ -30,10 +32,10 @@ class Priced(Compound):
     def earn(self) -> None:
         """Somebody borrows ether, and each share of it becomes worth more."""
         one = 10**self.ether_decimals
-        self._mint(self.node.new_account(), self.ether, self.ether_market, LENT * one)
+        self.deposit(self.node.new_account(), self.ether, self.ether_market, LENT * one)
         account = self.node.new_account()
         dollars = 10_000_000 * 10**self.dollar_decimals
-        self._mint(account, self.dollar, self.dollar_market, dollars)
+        self.deposit(account, self.dollar, self.dollar_market, dollars)
         self.comptroller.send(account, "enterMarkets", [self.dollar_market.address])
         self.ether_market.send(account, "borrow", LENT * one // 3)
         self.node.mine(BLOCKS)
@@ -82,17 +84,17 @@ class CompoundInEther(Priced, CompoundV2):
         """Of a dollar in ether, with a digit in the last place."""
         self.price(self.DOLLAR_KEY, 10 ** (36 - self.dollar_decimals) // dollars + 7)
 
-    def _mint(self, account: str, token: Contract, market: Contract, amount: int) -> None:
+    def deposit(self, account: str, token: Contract, market: Contract, amount: int) -> None:
         """Ether is sent along."""
         if token is not self.ether:
-            super()._mint(account, token, market, amount)
+            super().deposit(account, token, market, amount)
             return
         self.node.send(msgspec.structs.replace(market.tx(account, "mint"), value=amount))
 
     def liquidate_a_debt_in_ether(self) -> LendingLiquidation:
         """The story the other way round: dollars as collateral, and ether rises."""
         account, liquidator = self.node.new_account(), self.node.new_account()
-        self._mint(account, self.dollar, self.dollar_market, 20_000 * 10**self.dollar_decimals)
+        self.deposit(account, self.dollar, self.dollar_market, 20_000 * 10**self.dollar_decimals)
         self.comptroller.send(account, "enterMarkets", [self.dollar_market.address])
         self.ether_market.send(account, "borrow", 7 * WAD)
         self.set_price(self.high * 5 // 4)
@@ -136,3 +138,13 @@ class PricedCompoundV2(Priced, CompoundV2):
     ether_decimals, dollar_decimals = 6, 8
     deposit_raw = 10 * 10**6
     loan_raw, repaid_raw = 15_000 * 10**8, 5_000 * 10**8
+
+
+class PricedVai(Priced, VenusVai):
+    """Debt in VAI."""
+
+    def usd(self, asset: str, at: int) -> Fraction:
+        """VAI is a dollar, whatever it trades at.
+
+        VenusProtocol/venus-protocol:contracts/Lens/ComptrollerLens.sol"""
+        return Fraction(1, WAD) if asset == VAI else super().usd(asset, at)

@@ -1,10 +1,11 @@
-"""The cache of npm packages, with a registry of our own making in the place of npm's."""
+"""The cache of packages, with registries of our own making."""
 
 import base64
 import hashlib
 import io
 import os
 import tarfile
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -73,6 +74,27 @@ def test_a_package_is_fetched_once_and_only_what_is_wanted_kept(npm: Path, tmp_p
     assert npm.with_suffix(".log").read_text() == "fetched\n"
 
 
+def test_a_wheel_is_fetched_with_nothing_that_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a folder in the place of the registry."""
+    wheel = tmp_path / "dists" / "some_name-1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    about = "some_name-1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as members:
+        members.writestr("kept/One.json", "one")
+        members.writestr("other.txt", "not wanted")
+        needs = "Metadata-Version: 2.1\nName: some-name\nVersion: 1.0\nRequires-Dist: what-is-not\n"
+        members.writestr(f"{about}/METADATA", needs)
+        members.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    sha512 = base64.b64encode(hashlib.sha512(wheel.read_bytes()).digest()).decode()
+    pinned = Package("some-name", "1.0", sha512, ("kept/",), is_wheel=True)
+
+    assert files(folder(pinned, tmp_path / "cache")) == {"kept/One.json": b"one"}
+
+
 def test_a_package_that_is_not_the_pinned_one_is_refused(npm: Path, tmp_path: Path) -> None:
     other = Package("@scope/name", "1.0.0", "pinned", ("kept/",))
 
@@ -106,7 +128,7 @@ def test_without_a_registry_the_test_is_skipped(npm: Path, tmp_path: Path) -> No
     wanted = package(npm)
     npm.with_suffix(".tgz").unlink()
 
-    with pytest.raises(pytest.skip.Exception, match=r"npm cannot fetch .*: no such package"):
+    with pytest.raises(pytest.skip.Exception, match=r"cannot be fetched: no such package"):
         folder(wanted, tmp_path / "cache")
 
 

@@ -29,23 +29,27 @@ from tests.devchain.anvil import Anvil, Reverted, RpcError, anvil
 from tests.devchain.contracts import Deployer
 from tests.devchain.lending import WAD, topic0
 from tests.devchain.perp_v2 import PerpV2, whole
+from tests.devchain.synthetix_futures import SynthetixFutures
+from tests.devchain.synthetix_market import SynthetixMarket
 from tests.devchain.synthetix_perps_v2 import SynthetixPerpsV2
-from tests.ledger_rows import rows
+from tests.ledger_rows import in_order, rows
 from tests.processes import following, soon, stopped
 
 
 class Perps:
-    """A node with both protocols on it, and what the indexer must be told of them."""
+    """A node with three protocols on it, and what the indexer must be told of them."""
 
     def __init__(self, node: Anvil) -> None:
         deployer = Deployer(node)
         self.node = node
         self.perp_v2 = PerpV2(deployer)
         self.synthetix = SynthetixPerpsV2(deployer)
+        self.futures = SynthetixFutures(deployer)
 
     def deployments(self) -> list[Deployment]:
-        """Of both."""
-        return [*self.perp_v2.deployments(), *self.synthetix.deployments()]
+        """Of all."""
+        protocols = (self.perp_v2, self.synthetix, self.futures)
+        return [at for protocol in protocols for at in protocol.deployments()]
 
     def decoder(self) -> Decoder:
         """Ours, told of what stands on this chain."""
@@ -64,11 +68,13 @@ class Perps:
 
     def decoded(self, tx_hash: str) -> list[Decoded]:
         """What our decoder makes of a transaction, given its whole receipt."""
-        facts: dict[FactKey, str | None] = {fact.key: fact.value for fact in self.perp_v2.facts()}
+        told = [*self.perp_v2.facts(), *self.futures.facts()]
+        facts: dict[FactKey, str | None] = {fact.key: fact.value for fact in told}
         for log in self.node.logs(topic0("MarketAdded(address,bytes32,bytes32)")):
-            learnt = self.decoder().decode(log, facts)
-            assert isinstance(learnt, Learnt)
-            facts |= {fact.key: fact.value for fact in learnt.facts}
+            if log.address == self.synthetix.manager.address:
+                learnt = self.decoder().decode(log, facts)
+                assert isinstance(learnt, Learnt)
+                facts |= {fact.key: fact.value for fact in learnt.facts}
         logs = self.node.receipt(tx_hash).logs
         return self.decoder().transaction(logs, facts, is_whole=True)
 
@@ -81,7 +87,7 @@ class Perps:
 
     def everything(self) -> list[PerpLiquidation]:
         """A long and a short of each, with the truth of each."""
-        return [*self.on_perp_v2(), *self.on_synthetix()]
+        return [*self.on_perp_v2(), *self.on_synthetix(), *self.on_futures()]
 
     def on_perp_v2(self) -> list[PerpLiquidation]:
         """A long after a fall, a short after a rise."""
@@ -95,7 +101,14 @@ class Perps:
 
     def on_synthetix(self) -> list[PerpLiquidation]:
         """The same; the second has lost more than its margin."""
-        market = self.synthetix
+        return self._long_and_short(self.synthetix)
+
+    def on_futures(self) -> list[PerpLiquidation]:
+        """The same, in the version before."""
+        return self._long_and_short(self.futures)
+
+    @staticmethod
+    def _long_and_short(market: SynthetixMarket) -> list[PerpLiquidation]:
         long, short = market.open_position(10 * WAD), market.open_position(-4 * WAD)
         market.set_price(1_822 * WAD + 7)
         first = market.liquidate(long)
@@ -127,6 +140,22 @@ def test_synthetix_liquidations_decode_to_what_the_state_says(perps: Perps) -> N
     assert (long.price, short.position_before) == (
         Decimal("1822.000000000000000007"), Decimal(-4),
     )  # fmt: skip
+    assert perps.decoded(long.tx_hash) == [long]
+    assert perps.decoded(short.tx_hash) == [short]
+
+
+def test_synthetix_futures_decode_to_what_the_state_says(perps: Perps) -> None:
+    """More than the fee is left of the long's margin: no event tells that part."""
+    long, short = perps.on_futures()
+    assert (long.side, long.size, short.side, short.position_before) == (
+        "long", Decimal(10), "short", Decimal(-4),
+    )  # fmt: skip
+    rest = perps.futures.rest
+    left = [
+        rest.change(one.block_number, "balanceOf", rest.read("FEE_ADDRESS"))
+        for one in (long, short)
+    ]
+    assert left[0] > left[1] == 0
     assert perps.decoded(long.tx_hash) == [long]
     assert perps.decoded(short.tx_hash) == [short]
 
@@ -233,20 +262,21 @@ def test_a_total_of_what_was_read_is_the_contracts_own_number(
         done = quick_indexer(*command, **env)
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
 
-    assert ledger(connection) == [as_row(one) for one in truth]
-    perp_v2, synthetix = (
+    assert ledger(connection) == in_order(map(as_row, truth))
+    perp_v2, futures, perps_v2 = (
         sum(one.notional or 0 for one in truth if one.venue == f"{name}.anvil")
-        for name in ("perp_v2", "synthetix_perps_v2")
+        for name in ("perp_v2", "synthetix_futures", "synthetix_perps_v2")
     )
     assert rows(
         connection,
         "SELECT section, name, usd, records FROM liq.total('strict/v1', '2023-11-14',"
         " '2023-11-17') WHERE section IN ('total', 'venue', 'asset') ORDER BY section, name",
     ) == [
-        ("asset", "ETH", perp_v2 + synthetix, 4),
-        ("total", None, perp_v2 + synthetix, 4),
+        ("asset", "ETH", perp_v2 + futures + perps_v2, 6),
+        ("total", None, perp_v2 + futures + perps_v2, 6),
         ("venue", "perp_v2.anvil", perp_v2, 2),
-        ("venue", "synthetix_perps_v2.anvil", synthetix, 2),
+        ("venue", "synthetix_futures.anvil", futures, 2),
+        ("venue", "synthetix_perps_v2.anvil", perps_v2, 2),
     ]
     again = quick_indexer("redecode", "anvil", **env)
     assert "0 rows changed" in again.stdout
@@ -259,7 +289,7 @@ def test_rows_of_perpetuals_follow_the_head(
     with following(conninfo, tmp_path, "anvil", **env) as process:
         soon(lambda: rows(connection, "SELECT tip_block FROM liq.chains") != [])
         truth = perps.everything()
-        wanted = [as_row(one) for one in truth]
+        wanted = in_order(map(as_row, truth))
         try:
             soon(lambda: ledger(connection) == wanted)
         except AssertionError:

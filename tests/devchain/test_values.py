@@ -11,6 +11,7 @@ import pytest
 
 from indexer.evm_model import NATIVE, Leg, LendingLiquidation
 from indexer.store.database import Connection
+from tests import ledger_rows
 from tests.conftest import Command
 from tests.devchain.aave import Pair
 from tests.devchain.anvil import EPOCH, STATES_KEPT, Tx
@@ -20,6 +21,7 @@ from tests.devchain.lending import Attempt
 from tests.devchain.priced import Priced
 from tests.devchain.priced_aave import PricedAave, PricedV2, PricedV3
 from tests.devchain.priced_markets import Usd
+from tests.devchain.test_follow import as_row, ledger
 from tests.devchain.worth import exact, worths
 from tests.processes import following, soon, stopped
 
@@ -212,6 +214,44 @@ def test_venus_core_values_are_its_oracles_with_0_and_27_decimals(
     assert values(connection, VALUES) == in_order(expected)
 
 
+@pytest.mark.parametrize("priced", ["bsc"], indirect=True)
+def test_vai_is_liquidated_at_a_dollar(
+    priced: Priced, connection: Connection, valued: Valued
+) -> None:
+    """By the genuine controller; for the collateral the pool takes it at that price too."""
+    vai = priced.vai()
+    made = vai.liquidate()
+    assert made.repaid is not None and made.seized is not None
+    assert made.seized.raw == vai.seizable(made.repaid.raw, made.block_number)
+    expected = worths(made, vai.usd)
+
+    valued()
+
+    assert ledger(connection) == [as_row(made)]
+    assert {one.basis for one in expected} >= {"repaid", "seized"}
+    assert values(connection, VALUES) == in_order(expected)
+
+
+@pytest.mark.parametrize("priced", ["bsc"], indirect=True)
+def test_the_liquidator_of_venus_names_who_it_was_and_keeps_a_part(
+    priced: Priced, connection: Connection, valued: Valued
+) -> None:
+    """Half of the bonus of a tenth, from debt in VAI as from debt in dollars."""
+    vai = priced.vai()
+    vai.appoint()
+    priced.tell([one for one in vai.deployments() if one.role == "liquidator"])
+    truth = vai.liquidate_both()
+    expected = [one for row in truth for one in worths(row, vai.usd)]
+    for row in truth:
+        assert row.seized is not None and row.protocol_fee_raw is not None
+        assert row.protocol_fee_raw == pytest.approx(row.seized.raw / 22, rel=1e-9)
+
+    valued()
+
+    assert ledger(connection) == ledger_rows.in_order(map(as_row, truth))
+    assert values(connection, VALUES) == in_order(expected)
+
+
 def test_venus_isolated_values_are_its_oracles_with_6_and_8_decimals(
     priced: Priced, connection: Connection, valued: Valued
 ) -> None:
@@ -321,6 +361,22 @@ def test_a_comet_in_ether_is_worth_its_ratios_times_aaves_ether(
     valued()
 
     assert values(connection, VALUES) == in_order(expected)
+
+
+@on_ethereum
+def test_exactly_values_are_its_auditors_in_ether_times_aaves_ether(
+    priced: Priced, connection: Connection, valued: Valued
+) -> None:
+    """Debt that is paid, collateral, and debt that is written off."""
+    exactly = priced.exactly()
+    usd = exactly.usd_by(priced.aave.usd)
+    expected = [one for row in exactly.everything() for one in worths(row, usd)]
+
+    valued()
+
+    assert {one.basis for one in expected} == {"repaid", "seized", "bad_debt"}
+    assert values(connection, VALUES) == in_order(expected)
+    assert {row[1:3] for row in origins(connection, "exactly")} == {("oracle", "B")}
 
 
 def test_euler_values_are_its_routers_in_dollars_and_in_ether(

@@ -21,7 +21,8 @@ ADD = 0  # what to do with a facet's functions
 FIRST_POOL = 0
 
 
-def _code(name: str) -> Code:
+def code(name: str) -> Code:
+    """A contract of the package."""
     return artifact(folder(VENUS_CORE), f"{name}.sol/{name}")
 
 
@@ -39,11 +40,11 @@ class VenusCore(Compound):
             ("_setAccessControl", self.permits),
             ("_setPriceOracle", self.prices.address),
             ("setDeviationBoundedOracle", self.prices.address),
-            ("_setComptrollerLens", deploy(_code("ComptrollerLens")).address),
+            ("_setComptrollerLens", deploy(code("ComptrollerLens")).address),
             ("_setCloseFactor", CLOSE_FACTOR),
         ):
             self.deployer.send(self.comptroller, setting, value)
-        rates = deploy(_code("WhitePaperInterestRateModel"), 0, RATE_A_YEAR, BLOCKS_A_YEAR)
+        rates = deploy(code("WhitePaperInterestRateModel"), 0, RATE_A_YEAR, BLOCKS_A_YEAR)
         self.ether_market = self._market(self.ether, rates)
         self.dollar_market = self._market(self.dollar, rates)
         self.recover()  # a market without a price has no collateral factor
@@ -52,24 +53,24 @@ class VenusCore(Compound):
 
     def _diamond(self) -> Contract:
         """Each facet brings the functions that none before it has."""
-        unitroller = self.deployer.deploy(_code("Unitroller"))
-        diamond = self.deployer.deploy(_code("Diamond"))
+        unitroller = self.deployer.deploy(code("Unitroller"))
+        diamond = self.deployer.deploy(code("Diamond"))
         self.deployer.send(unitroller, "_setPendingImplementation", diamond.address)
         self.deployer.send(diamond, "_become", unitroller.address)
-        codes = [_code(name) for name in FACETS]
+        codes = [code(name) for name in FACETS]
         seen: set[bytes] = set()
         cuts = []
-        for code in codes:
-            new = {function.selector for function in code.functions} - seen
+        for facet in codes:
+            new = {function.selector for function in facet.functions} - seen
             seen |= new
-            cuts.append((self.deployer.deploy(code).address, ADD, sorted(new)))
-        front = self.deployer.at(unitroller.address, _code("Diamond"))
+            cuts.append((self.deployer.deploy(facet).address, ADD, sorted(new)))
+        front = self.deployer.at(unitroller.address, code("Diamond"))
         self.deployer.send(front, "diamondCut", cuts)
         return self.deployer.at(unitroller.address, *codes)
 
     def _market(self, token: Contract, rates: Contract) -> Contract:
         market = self.deployer.deploy(
-            _code("VBep20Immutable"), token.address, self.comptroller.address, rates.address, WAD,
+            code("VBep20Immutable"), token.address, self.comptroller.address, rates.address, WAD,
             "market", "market", 8, self.deployer.address,
         )  # fmt: skip
         self.deployer.send(market, "setAccessControlManager", self.permits)

@@ -31,6 +31,11 @@ def _code(name: str) -> Code:
     return artifact(folder(VENUS_ISOLATED) / "artifacts", f"{name}.sol/{name}")
 
 
+def proxy() -> Code:
+    """What stands before a contract that can be changed."""
+    return _code("ERC1967Proxy")
+
+
 class VenusIsolated(Compound):
     """One pool of the registry with two markets."""
 
@@ -62,8 +67,8 @@ class VenusIsolated(Compound):
         code = _code(name)
         implementation = self.deployer.deploy(code, *built_with)
         begin = bytes.fromhex(implementation.data("initialize", *begun_with)[2:])
-        proxy = self.deployer.deploy(_code("ERC1967Proxy"), implementation.address, begin)
-        return self.deployer.at(proxy.address, code)
+        made = self.deployer.deploy(proxy(), implementation.address, begin)
+        return self.deployer.at(made.address, code)
 
     def _market(self, token: Contract) -> Contract:
         rates = self.deployer.deploy(

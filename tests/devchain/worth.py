@@ -30,23 +30,23 @@ def exact(number: Fraction) -> Decimal:
 
 
 # protocols that keep nothing of the collateral
-FREE = ("aave_v2", "morpho_blue", "euler_v2")
+FREE = ("aave_v2", "morpho_blue", "euler_v2", "gearbox_v3")
 
 
 def worths(row: LendingLiquidation, usd: Usd) -> list[Worth]:
     """All bases for which both amount and price are known."""
     at = row.block_number
     lost, got = _seized(row)
-    repaid, seized = (
+    repaid, seized, bad_debt = (
         None if leg is None or leg.asset is None else usd(leg.asset, at)
-        for leg in (row.repaid, row.seized)
+        for leg in (row.repaid, row.seized, row.bad_debt)
     )
     found = {
         "repaid": _times(_raw(row.repaid), repaid),
         "seized": _times(lost, seized),
         "seized_net": _times(got, seized),
         "bonus": _less(_times(got, seized), _times(_raw(row.repaid), repaid)),
-        "bad_debt": _times(_raw(row.bad_debt), repaid),
+        "bad_debt": _times(_raw(row.bad_debt), bad_debt),
     }
     return [
         Worth(row.venue, row.event_key, row.account, basis, exact(number))

@@ -132,6 +132,7 @@ def _listed(asset: CallResult, data: CallResult) -> _Listed | None:
 SPEC = ProtocolSpec(
     name="exactly",
     kind="lending",
+    evidence="contracts",
     contracts={
         "auditor": Contract(
             abi="exactly_auditor.json",

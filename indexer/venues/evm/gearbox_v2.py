@@ -36,6 +36,7 @@ def _facade(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry:
 SPEC = ProtocolSpec(
     name="gearbox_v2",
     kind="lending",
+    evidence="contracts",
     contracts={
         "address_provider": Contract(abi="gearbox_address_provider.json", events={}),
         "facade": Contract(

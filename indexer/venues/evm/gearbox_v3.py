@@ -200,6 +200,7 @@ BESIDE = Contract(abi="gearbox_pool.json", events={"Repay": SIBLING, "Transfer":
 SPEC = ProtocolSpec(
     name="gearbox_v3",
     kind="lending",
+    evidence="contracts",
     contracts={
         "address_provider": Contract(abi="gearbox_address_provider.json", events={}),
         "address_provider_v31": Contract(abi="gearbox_address_provider.json", events={}),

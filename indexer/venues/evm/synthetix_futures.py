@@ -34,6 +34,7 @@ def _coin(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry:
 SPEC = ProtocolSpec(
     name="synthetix_futures",
     kind="perp",
+    evidence="contracts",
     contracts={
         "market": Contract(
             abi="synthetix_futures_market.json",
