@@ -511,6 +511,7 @@ class Decoder:
         self._deployed: dict[FactKey, str | None] = {}  # what each of them is
         self._roles: dict[str, _Events] = {}  # by "protocol/role"
         self._bystanders: dict[str, dict[Shape, tuple[Layout, Wanted | None]]] = {}
+        self._beside: dict[str, _Events] = {}
         self._prices: dict[str, dict[tuple[str, int], _PriceReader]] = {}
         self._liquidations: set[str] = set()
         self._looks_like: dict[Shape, dict[str, Wanted | None]] = {}
@@ -540,7 +541,8 @@ class Decoder:
                 (one.topic0, one.topics) for one in map(Layout, load_abi(spec.look_alike))
             }
         if spec.bystander is not None:
-            wanted = _Events(spec.bystander, spec).wanted
+            self._beside[spec.name] = _Events(spec.bystander, spec)
+            wanted = self._beside[spec.name].wanted
             self._bystanders[spec.name] = {
                 (shape := (layout.topic0, layout.topics)): (layout, wanted.get(shape))
                 for layout, _ in layouts(spec.bystander)
@@ -565,19 +567,21 @@ class Decoder:
 
     def topics(self, venue: str) -> list[str]:
         """The first topics to ask a node for."""
+        return sorted({topic for events in self._asked(venue) for topic in events.topics})
+
+    def _asked(self, venue: str) -> list[_Events]:
         protocol = venue.partition(".")[0]
-        roles = self._specs[protocol].contracts
-        events = (self._roles[f"{protocol}/{role}"] for role in roles)
-        return sorted({topic for event in events for topic in event.topics})
+        spec = self._specs[protocol]
+        own = [self._roles[f"{protocol}/{role}"] for role in spec.contracts]
+        return own + ([self._beside[spec.name]] if spec.asks_for_bystander else [])
 
     def filter(self, venues: Iterable[str]) -> LogFilter:
         """What to ask a node for some venues, of any emitter: what is not ours but looks like it
         goes to quarantine."""
         seconds: Seconds = {}
         for venue in venues:
-            protocol = venue.partition(".")[0]
-            for role in self._specs[protocol].contracts:
-                seconds = _united(seconds, self._roles[f"{protocol}/{role}"].seconds)
+            for events in self._asked(venue):
+                seconds = _united(seconds, events.seconds)
         pairs = {(first, second) for first, chosen in seconds.items() for second in chosen or ()}
         return LogFilter(None, frozenset(seconds), frozenset(pairs))
 
@@ -627,7 +631,10 @@ class Decoder:
         spec = self.spec_of(venue)
         chosen = sorted(
             word
-            for contract in spec.contracts.values()
+            for contract in (
+                *spec.contracts.values(),
+                *((spec.bystander,) if spec.bystander and spec.asks_for_bystander else ()),
+            )
             for event, use in contract.events.items()
             if isinstance(use, PerpMap | SiblingMap)
             for word in (

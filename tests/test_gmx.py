@@ -1,16 +1,20 @@
 """GMX v1 and v2: what the chain is asked, what has no token on its chain, and what looks alike."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from eth_abi import abi
 from eth_utils import keccak
 
-from indexer.evm_model import NOBODY, Fact, MissingFact
+from indexer.chain_step import ChainStep, Knowledge, RawLog
+from indexer.decode import Layout, load_abi
+from indexer.evm_model import NOBODY, Dismissed, Fact, Log, MissingFact, Sent
 from indexer.inquiry import inquire
 from indexer.venues.evm.gmx_v2 import KNOWN, Index
-from tests.evm_logs import DECODER, known, recorded
+from tests.evm_logs import DECODER, GOLDEN, Case, known, recorded
 from tests.fake_chain import NOTHING, Answers, FakeChain, asked, says
 
 VAULT = "0x489ee077994b6658eafa855c308275ead8097c4a"
@@ -108,6 +112,44 @@ def test_a_position_that_its_owner_closes_is_none(real_data: Path) -> None:
     (row,) = [row for row in map(json.loads, lines) if row["protocol"] == "gmx_v1"]
     logs = [recorded(log, row["chain_id"]) for log in row["receipt"]["logs"]]
 
-    assert DECODER.transaction(logs, known([]), is_whole=True) == []
-    assert [DECODER.venue_of(log, {}) for log in logs if log.address == VAULT] == 6 * [None]
+    found = DECODER.transaction(logs, known([]), is_whole=True)
+
+    assert [type(one) for one in found] == [Dismissed, Dismissed]
+    assert [one.log for one in found] == [log for log in logs if log.log_index in (15, 16)]  # type: ignore[union-attr]
     assert VAULT in DECODER.addresses("gmx_v1.arbitrum")
+
+
+def step_of(logs: Sequence[Log], whole: Sequence[Log] = ()) -> ChainStep:
+    known_now = Knowledge(DECODER, ["gmx_v1.arbitrum"], {})
+    return ChainStep(known_now, logs, {logs[0].tx_hash: whole} if whole else {})
+
+
+def golden(name: str) -> Case:
+    return msgspec.json.decode((GOLDEN / f"gmx_v1/{name}.json").read_bytes(), type=Case)
+
+
+def test_of_a_close_that_its_router_explains_nothing_is_kept_or_asked() -> None:
+    logs = golden("owner_closes_by_position_router").logs
+    for step in (step_of(logs), step_of(logs, whole=logs)):
+        assert (step.wants_calls(), step.wants_receipts(), step.raw()) == ({}, {}, [])
+
+
+def test_what_only_the_call_explains_is_kept_with_the_call() -> None:
+    case = golden("owner_closes_by_router")
+    step = step_of(case.logs)
+    waiting = step.wants_calls()
+    sent = Sent.of(case.logs[0], known(case.facts))
+    assert isinstance(sent, Sent)
+    step.read_calls({case.logs[0].tx_hash: sent})
+
+    assert waiting == {case.logs[0].tx_hash: case.logs[0]}
+    assert (step.wants_calls(), step.undecoded(), step.liquidations()) == ({}, [], [])
+    assert step.raw() == [RawLog(log, "gmx_v1.arbitrum", False) for log in case.logs]
+    assert step.learnt() == [(case.facts[0], case.logs[0])]
+
+
+def test_a_node_is_asked_for_the_orders_that_explain_closes() -> None:
+    orders = {event.name: Layout(event).topic0 for event in load_abi("gmx_v1_orders.json")}
+    wanted = DECODER.filter(["gmx_v1.arbitrum"])
+    assert set(orders.values()) < wanted.topics0
+    assert wanted.addresses is None

@@ -208,7 +208,8 @@ def _published(ask: _Asker) -> list[Section]:
             "facts",
             ask(
                 "SELECT fact, subject, value, block_number, event_key FROM ledger.fact"
-                " WHERE chain = %(chain)s AND subject = ANY(%(known)s) ORDER BY fact, subject"
+                " WHERE chain = %(chain)s AND (subject = ANY(%(known)s) OR subject = %(tx_hash)s)"
+                " ORDER BY fact, subject"
             ),
         ),
     ]
