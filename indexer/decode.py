@@ -19,6 +19,7 @@ from eth_hash.auto import keccak
 from indexer.evm_model import (
     EMITTER,
     EMITTER_FACT,
+    EVENT,
     RECEIPT_FACT,
     Arg,
     ChainRow,
@@ -345,7 +346,8 @@ def _reader(layout: Layout, use: EventUse, spec: ProtocolSpec) -> Reader:
 
 class _Values:
     """Where each argument is once a log was read: all of the event's, then None, then the emitter,
-    then the facts that were looked up, each of which may be about those before it."""
+    then the event's own key, then the facts that were looked up, each of which may be about those
+    before it."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -358,11 +360,13 @@ class _Values:
             return count
         if arg == EMITTER:
             return count + 1
+        if arg == EVENT:
+            return count + 2
         if isinstance(arg, str):
             return self._layout.index(arg)
         parts = [self.place(part) for part in arg.of]
         self._lookups.append((arg.fact, parts, arg.head))
-        return count + 1 + len(self._lookups)
+        return count + 2 + len(self._lookups)
 
     def read(self, log: Log, facts: Facts) -> list[Any] | NotDecoded | MissingFact:
         """All values of a log, or why not."""
@@ -370,7 +374,7 @@ class _Values:
         if isinstance(read, str):
             return read
         values: list[Any] = read
-        values += None, log.address
+        values += None, log.address, log.event_key
         for fact, parts, head in self._lookups:
             subjects = [values[part] for part in parts]
             if None in subjects:  # a fact about what does not exist does not exist

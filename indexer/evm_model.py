@@ -26,6 +26,7 @@ LendingMethod = Literal[
 Value = str | int | bool | tuple[object, ...]
 
 EMITTER = "@emitter"  # in the place of an argument: the address that emitted the log
+EVENT = "@event"  # the same: what tells a log from all others, transaction/index
 EMITTER_FACT = "emitter"  # (chain, "emitter", address) -> "protocol/role", proved by a factory
 RECEIPT_FACT = "receipt"  # never in a Facts mapping: given as `is_whole`
 TRANSACTION_FACT = "transaction"  # (chain, "transaction", hash) -> "sender/to/input": see Sent
@@ -297,7 +298,9 @@ class PerpMap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Learn(msgspec.Struct, frozen=True):
-    """An event states a fact: `of` and `value` are arguments or EMITTER, several make `a/b`."""
+    """An event states a fact: `of` and `value` are arguments, EMITTER or EVENT, several make `a/b`.
+
+    With EVENT, of which there is one, each such event stays a fact of its own."""
 
     fact: str
     of: tuple[str, ...]
