@@ -17,16 +17,18 @@ CREATE FUNCTION ledger.cut(amount numeric, places int) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN div(amount, 10::numeric ^ places);
 
+-- Of 4,000 vaults and their auctions the views took 17 s without it.
+CREATE INDEX fact_of_auctions ON ledger.fact (chain, block_number) WHERE fact = 'maker_auction';
+
 CREATE VIEW liq.liquidation_parts AS
 WITH loan AS NOT MATERIALIZED (
     SELECT l.*, left(l.event_key, 66) AS tx_hash, split_part(l.event_key, '/', 2)::int AS log_index,
            coalesce(nullif(split_part(l.event_key, '/', 3), ''), '0')::int AS further
     FROM ledger.lending_liquidation l
-), told AS NOT MATERIALIZED (
-    SELECT f.*, left(f.event_key, 66) AS tx_hash, split_part(f.event_key, '/', 2)::int AS log_index
-    FROM ledger.fact f
-    WHERE f.fact IN ('maker_auction', 'maker_take', 'maker_redo', 'maker_yank')
-      AND f.event_key IS NOT NULL
+), kick AS NOT MATERIALIZED (
+    SELECT f.chain, f.subject, f.value, f.block_number, f.event_key,
+           left(f.event_key, 66) AS tx_hash, split_part(f.event_key, '/', 2)::int AS log_index
+    FROM ledger.fact f WHERE f.fact = 'maker_auction' AND f.event_key IS NOT NULL
 ), auctioned AS NOT MATERIALIZED (
     -- the last auction that was begun for the vault before the row, in the same transaction
     SELECT DISTINCT ON (loan.venue, loan.account, loan.event_key)
@@ -39,14 +41,15 @@ WITH loan AS NOT MATERIALIZED (
            EXISTS (SELECT FROM ledger.fact k  -- of a clipper, whose sales are logs
                    WHERE (k.chain, k.fact, k.subject) = (kick.chain, 'maker_keeper', kick.subject)
                      AND k.event_key = kick.event_key) AS is_told
-    FROM loan JOIN told kick
-        ON kick.fact = 'maker_auction' AND kick.chain = ledger.chain_of(loan.venue)
+    FROM loan JOIN kick
+        ON kick.chain = ledger.chain_of(loan.venue)
        AND kick.block_number = loan.block_number AND kick.tx_hash = loan.tx_hash
        AND kick.log_index < loan.log_index AND split_part(kick.value, '/', 1) = loan.account
     WHERE split_part(loan.venue, '.', 1) = 'maker'
     ORDER BY loan.venue, loan.account, loan.event_key, kick.log_index DESC
 ), sold AS NOT MATERIALIZED (
-    SELECT a.*, b.block_at, t.block_number, t.tx_hash, t.log_index,
+    SELECT a.*, b.block_at, t.block_number, left(t.event_key, 66) AS tx_hash,
+           split_part(t.event_key, '/', 2)::int AS log_index,
            substr(t.fact, 7) AS kind,
            ledger.cut(
                CASE t.fact WHEN 'maker_auction' THEN split_part(t.value, '/', 2)
@@ -65,8 +68,9 @@ WITH loan AS NOT MATERIALIZED (
                     AND '0' IN (split_part(t.subject, '/', 3), split_part(t.subject, '/', 4))
            END AS is_end
     FROM auctioned a
-    JOIN told t ON t.chain = a.chain
-        AND split_part(t.subject, '/', 1) || '/' || split_part(t.subject, '/', 2) = a.auction
+    JOIN ledger.fact t ON t.chain = a.chain AND t.event_key IS NOT NULL
+        AND t.fact IN ('maker_auction', 'maker_take', 'maker_redo', 'maker_yank')
+        AND t.subject >= a.auction AND t.subject < a.auction || '0'  -- it, or it and a stroke
     JOIN ledger.block b ON (b.chain, b.block_number) = (t.chain, t.block_number)
 ), perpetual AS NOT MATERIALIZED (
     SELECT p.*, split_part(p.event_key, '/', 2)::int AS log_index,
