@@ -25,13 +25,14 @@ WORD = 32
 
 
 @cache
-def _selector(signature: str) -> str:
+def selector(signature: str) -> str:
+    """What a call of a function begins with."""
     return "0x" + keccak(signature.encode())[:4].hex()
 
 
 def call(to: str, signature: str, *words: str | int) -> EthCall:
     """`words` are what fits one word exactly: integers, addresses and 32 bytes as `0x` text."""
-    return EthCall(to.lower(), _selector(signature) + "".join(map(_word, words)))
+    return EthCall(to.lower(), selector(signature) + "".join(map(_word, words)))
 
 
 def _word(value: str | int) -> str:

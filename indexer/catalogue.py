@@ -8,7 +8,15 @@ from typing import Literal
 import msgspec
 
 from indexer.decode import layouts
-from indexer.evm_model import EMITTER_FACT, Deployment, EventMap, Evidence, FactMap, ProtocolSpec
+from indexer.evm_model import (
+    EMITTER_FACT,
+    Deployment,
+    EventMap,
+    Evidence,
+    FactMap,
+    PerpMap,
+    ProtocolSpec,
+)
 
 MOST_NAMES = 6  # of deployments in a line of the table
 MOST_CHAINS = 3
@@ -94,8 +102,8 @@ def _family(spec: ProtocolSpec) -> Family:
         if contract is not None
         for layout, use in layouts(contract)
     ]
-    rows = dict.fromkeys(name for name, use in uses if isinstance(use, EventMap))
-    beside = dict.fromkeys(name for name, use in uses if not isinstance(use, EventMap | FactMap))
+    rows = dict.fromkeys(name for name, use in uses if isinstance(use, EventMap | PerpMap))
+    beside = dict.fromkeys(name for name, use in uses if not isinstance(use, FactMap))
     proves = any(isinstance(use, FactMap) and use.proves for _, use in uses)
     return Family(
         name=spec.name,

@@ -1,16 +1,19 @@
 """What the logs of some blocks become: rows, facts, and what waits for a fact. Pure."""
 
+from collections import ChainMap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from indexer.decode import Decoder
 from indexer.evm_model import (
     EMITTER_FACT,
     RECEIPT_FACT,
+    TRANSACTION_FACT,
     ChainRow,
     Decoded,
+    Dismissed,
     Fact,
     FactKey,
     Learnt,
@@ -19,10 +22,12 @@ from indexer.evm_model import (
     MissingFact,
     PerpLiquidation,
     Quarantined,
+    Sent,
     UndecodedLog,
 )
 
 _of_transaction = attrgetter("tx_hash")
+_OF_SOURCE = (RECEIPT_FACT, TRANSACTION_FACT)  # what no contract is asked for
 
 
 class RawLog(NamedTuple):
@@ -59,22 +64,25 @@ class ChainStep:
         known: Knowledge,
         logs: Sequence[Log],
         whole: Mapping[str, Sequence[Log]] | None = None,
+        calls: Mapping[FactKey, str | None] | None = None,
     ) -> None:
         self._known = known
         self._whole = dict(whole or {})
+        self._calls = dict(calls or {})  # not among the facts of `known`: they are of one step
         self._logs = {tx: list(group) for tx, group in groupby(logs, _of_transaction)}
         self._outcomes: dict[str, list[Decoded]] = {}
-        self._asked: list[Fact] = []
+        self._asked: list[tuple[Fact, Log | None]] = []
         self._decode(self._logs)
 
     def _decode(self, transactions: Iterable[str]) -> None:
         known, transaction = self._known, self._known.decoder.transaction
         venues = known.venues
+        facts: Any = ChainMap(self._calls, known.facts) if self._calls else known.facts
         for tx_hash in transactions:
             whole = self._whole.get(tx_hash)
             found = transaction(
                 self._logs[tx_hash] if whole is None else whole,
-                known.facts,
+                facts,
                 is_whole=whole is not None,
             )
             # quarantine is everybody's
@@ -89,7 +97,11 @@ class ChainStep:
     def wants_receipts(self) -> dict[str, Sequence[Log]]:
         """Transactions whose other logs a row wants, with those that are known."""
         rows, spec_of = self.liquidations(), self._known.decoder.spec_of
-        venues = {one for one in {row.venue for row in rows} if spec_of(one).bystander is not None}
+        venues = {
+            venue
+            for venue in {row.venue for row in rows}
+            if (spec := spec_of(venue)).bystander is not None and not spec.asks_for_bystander
+        }
         wanted = [row.tx_hash for row in rows if row.venue in venues]
         wanted += [
             one.log.tx_hash
@@ -103,6 +115,22 @@ class ChainStep:
         self._whole |= whole
         self._decode(whole)
 
+    def wants_calls(self) -> dict[str, Log]:
+        """Transactions of which a join wants to know what they are, with a log of each."""
+        return {
+            one.log.tx_hash: one.log
+            for one in self.undecoded()
+            if one.missing is not None and one.missing.fact == TRANSACTION_FACT
+        }
+
+    def read_calls(self, sent: Mapping[str, Sent]) -> None:
+        """Take what some transactions are and decode those again."""
+        logs = self.wants_calls()
+        facts = [(sent[tx_hash].fact(logs[tx_hash]), logs[tx_hash]) for tx_hash in sent]
+        self._calls |= {fact.key: fact.value for fact, _ in facts}
+        self._asked += facts
+        self._decode(sent)
+
     def questions(self) -> dict[MissingFact, tuple[str, ...]]:
         """Facts that events wait for, each with the protocols that may know how to ask."""
         known = self._known.facts
@@ -115,7 +143,7 @@ class ChainStep:
     def learn(self, facts: Sequence[Fact]) -> None:
         """Take facts that the chain was asked for and decode again what waits for one."""
         self._known.learn(facts)
-        self._asked += facts
+        self._asked += [(fact, None) for fact in facts]
         news = {MissingFact(*fact.key) for fact in facts}
         waiting = [
             tx_hash
@@ -142,28 +170,35 @@ class ChainStep:
         return [one for one in self._all() if isinstance(one, Quarantined)]
 
     def learnt(self) -> list[tuple[Fact, Log | None]]:
-        """New facts, with the log that taught each; None where the chain was asked."""
+        """New facts, with the log that taught each or of whose transaction it is; None where
+        contracts were asked."""
         taught: list[tuple[Fact, Log | None]] = [
             (fact, one.log) for one in self._all() if isinstance(one, Learnt) for fact in one.facts
         ]
-        return taught + [(fact, None) for fact in self._asked]
+        return taught + self._asked
 
     def raw(self) -> list[RawLog]:
-        """The logs to keep: of our venues, quarantined, or beside ours in a whole transaction."""
+        """The logs to keep: of our venues unless dismissed, quarantined, or beside those in a whole
+        transaction."""
         return list(self._raw())
 
     def _raw(self) -> Iterator[RawLog]:
         facts, venues = self._known.facts, self._known.venues
         venue_of = self._known.decoder.venue_of
         foreign = {one.log.event_key for one in self.quarantined()}
+        dismissed = {one.log.event_key for one in self._all() if isinstance(one, Dismissed)}
         for tx_hash, logs in self._logs.items():
             whole = self._whole.get(tx_hash)
+            found: list[RawLog] = []
+            has_ours = False
             for log in logs if whole is None else whole:
-                venue = venue_of(log, facts)
-                if venue in venues:
-                    yield RawLog(log, venue, whole is not None)
-                elif whole is not None or log.event_key in foreign:
-                    yield RawLog(log, None, whole is not None)
+                venue = None if log.event_key in dismissed else venue_of(log, facts)
+                is_ours = venue in venues
+                has_ours = has_ours or is_ours or log.event_key in foreign
+                if is_ours or whole is not None or log.event_key in foreign:
+                    found.append(RawLog(log, venue if is_ours else None, whole is not None))
+            if has_ours:
+                yield from found
 
 
 Question = tuple[MissingFact, tuple[str, ...]]  # with the protocols that may know how to ask
@@ -172,7 +207,7 @@ Question = tuple[MissingFact, tuple[str, ...]]  # with the protocols that may kn
 def _waits(outcomes: Iterable[Decoded]) -> Iterator[Question]:
     for one in outcomes:
         match one:
-            case UndecodedLog(missing=MissingFact() as fact) if fact.fact != RECEIPT_FACT:
+            case UndecodedLog(missing=MissingFact() as fact) if fact.fact not in _OF_SOURCE:
                 yield fact, (one.venue,)
             case Quarantined():
                 emitter = MissingFact(one.log.chain, EMITTER_FACT, one.log.address)

@@ -19,6 +19,7 @@ from eth_hash.auto import keccak
 from indexer.evm_model import (
     EMITTER,
     EMITTER_FACT,
+    EVENT,
     RECEIPT_FACT,
     Arg,
     ChainRow,
@@ -345,7 +346,8 @@ def _reader(layout: Layout, use: EventUse, spec: ProtocolSpec) -> Reader:
 
 class _Values:
     """Where each argument is once a log was read: all of the event's, then None, then the emitter,
-    then the facts that were looked up, each of which may be about those before it."""
+    then the event's own key, then the facts that were looked up, each of which may be about those
+    before it."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -358,11 +360,13 @@ class _Values:
             return count
         if arg == EMITTER:
             return count + 1
+        if arg == EVENT:
+            return count + 2
         if isinstance(arg, str):
             return self._layout.index(arg)
         parts = [self.place(part) for part in arg.of]
         self._lookups.append((arg.fact, parts, arg.head))
-        return count + 1 + len(self._lookups)
+        return count + 2 + len(self._lookups)
 
     def read(self, log: Log, facts: Facts) -> list[Any] | NotDecoded | MissingFact:
         """All values of a log, or why not."""
@@ -370,7 +374,7 @@ class _Values:
         if isinstance(read, str):
             return read
         values: list[Any] = read
-        values += None, log.address
+        values += None, log.address, log.event_key
         for fact, parts, head in self._lookups:
             subjects = [values[part] for part in parts]
             if None in subjects:  # a fact about what does not exist does not exist
@@ -511,6 +515,7 @@ class Decoder:
         self._deployed: dict[FactKey, str | None] = {}  # what each of them is
         self._roles: dict[str, _Events] = {}  # by "protocol/role"
         self._bystanders: dict[str, dict[Shape, tuple[Layout, Wanted | None]]] = {}
+        self._beside: dict[str, _Events] = {}
         self._prices: dict[str, dict[tuple[str, int], _PriceReader]] = {}
         self._liquidations: set[str] = set()
         self._looks_like: dict[Shape, dict[str, Wanted | None]] = {}
@@ -540,7 +545,8 @@ class Decoder:
                 (one.topic0, one.topics) for one in map(Layout, load_abi(spec.look_alike))
             }
         if spec.bystander is not None:
-            wanted = _Events(spec.bystander, spec).wanted
+            self._beside[spec.name] = _Events(spec.bystander, spec)
+            wanted = self._beside[spec.name].wanted
             self._bystanders[spec.name] = {
                 (shape := (layout.topic0, layout.topics)): (layout, wanted.get(shape))
                 for layout, _ in layouts(spec.bystander)
@@ -565,19 +571,21 @@ class Decoder:
 
     def topics(self, venue: str) -> list[str]:
         """The first topics to ask a node for."""
+        return sorted({topic for events in self._asked(venue) for topic in events.topics})
+
+    def _asked(self, venue: str) -> list[_Events]:
         protocol = venue.partition(".")[0]
-        roles = self._specs[protocol].contracts
-        events = (self._roles[f"{protocol}/{role}"] for role in roles)
-        return sorted({topic for event in events for topic in event.topics})
+        spec = self._specs[protocol]
+        own = [self._roles[f"{protocol}/{role}"] for role in spec.contracts]
+        return own + ([self._beside[spec.name]] if spec.asks_for_bystander else [])
 
     def filter(self, venues: Iterable[str]) -> LogFilter:
         """What to ask a node for some venues, of any emitter: what is not ours but looks like it
         goes to quarantine."""
         seconds: Seconds = {}
         for venue in venues:
-            protocol = venue.partition(".")[0]
-            for role in self._specs[protocol].contracts:
-                seconds = _united(seconds, self._roles[f"{protocol}/{role}"].seconds)
+            for events in self._asked(venue):
+                seconds = _united(seconds, events.seconds)
         pairs = {(first, second) for first, chosen in seconds.items() for second in chosen or ()}
         return LogFilter(None, frozenset(seconds), frozenset(pairs))
 
@@ -627,7 +635,10 @@ class Decoder:
         spec = self.spec_of(venue)
         chosen = sorted(
             word
-            for contract in spec.contracts.values()
+            for contract in (
+                *spec.contracts.values(),
+                *((spec.bystander,) if spec.bystander and spec.asks_for_bystander else ()),
+            )
             for event, use in contract.events.items()
             if isinstance(use, PerpMap | SiblingMap)
             for word in (

@@ -26,8 +26,10 @@ LendingMethod = Literal[
 Value = str | int | bool | tuple[object, ...]
 
 EMITTER = "@emitter"  # in the place of an argument: the address that emitted the log
+EVENT = "@event"  # the same: what tells a log from all others, transaction/index
 EMITTER_FACT = "emitter"  # (chain, "emitter", address) -> "protocol/role", proved by a factory
 RECEIPT_FACT = "receipt"  # never in a Facts mapping: given as `is_whole`
+TRANSACTION_FACT = "transaction"  # (chain, "transaction", hash) -> "sender/to/input": see Sent
 NOBODY = "0x" + 40 * "0"  # the zero address
 NATIVE = "0xeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"  # the chain's coin, as Aave v1 writes it
 
@@ -206,6 +208,32 @@ class MissingFact(msgspec.Struct, frozen=True, gc=False):
         return Fact(self.chain, self.fact, self.subject, value)
 
 
+class Sent(NamedTuple):
+    """Who sent what to whom: the call that a transaction is; `to` is "" where it made a contract.
+
+    Only its sender's own call, not those that follow from it."""
+
+    sender: str
+    to: str
+    input: str
+
+    @classmethod
+    def of(cls, log: Log, facts: Facts) -> "Sent | MissingFact":
+        """What the transaction of a log is; a join asks so for the few that need it."""
+        key = log.chain, TRANSACTION_FACT, log.tx_hash
+        said = facts.get(key)
+        if said is None:
+            return MissingFact(*key)
+        sender, _, rest = said.partition("/")
+        to, _, data = rest.partition("/")
+        return cls(sender, to, data)
+
+    def fact(self, log: Log) -> Fact:
+        """As it is kept, of the transaction of a log."""
+        said = f"{self.sender}/{self.to}/{self.input}"
+        return Fact(log.chain, TRANSACTION_FACT, log.tx_hash, said)
+
+
 class Lookup(msgspec.Struct, frozen=True):
     """A fact about arguments, EMITTER or another fact; several make the subject `a/b`.
 
@@ -270,7 +298,9 @@ class PerpMap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Learn(msgspec.Struct, frozen=True):
-    """An event states a fact: `of` and `value` are arguments or EMITTER, several make `a/b`."""
+    """An event states a fact: `of` and `value` are arguments, EMITTER or EVENT, several make `a/b`.
+
+    With EVENT, of which there is one, each such event stays a fact of its own."""
 
     fact: str
     of: tuple[str, ...]
@@ -289,10 +319,11 @@ class FactMap(msgspec.Struct, frozen=True, kw_only=True):
 
 class SiblingMap(msgspec.Struct, frozen=True):
     """An event that only means something beside others of its transaction: see the join. `when` and
-    `only` are as in a `PerpMap`."""
+    `only` are as in a `PerpMap`. A candidate need not belong to any liquidation."""
 
     when: dict[str, tuple[Value, ...]] = {}
     only: Callable[[dict[str, Value]], bool] | None = None
+    is_candidate: bool = False
 
 
 EventUse = EventMap | PerpMap | FactMap | SiblingMap | PriceMap
@@ -477,6 +508,15 @@ class UndecodedLog(msgspec.Struct, frozen=True, gc=False):
     missing: MissingFact | None = None
 
 
+class Dismissed(msgspec.Struct, frozen=True, gc=False):
+    """A log of ours of which others of its transaction say that it is no part of a liquidation.
+
+    It is not kept: as many as a venue has trades may be so, and the same logs say so again."""
+
+    venue: str
+    log: Log
+
+
 class Quarantined(msgspec.Struct, frozen=True, gc=False):
     """A liquidation event by a contract that no deployment names and no factory has proved.
 
@@ -488,11 +528,13 @@ class Quarantined(msgspec.Struct, frozen=True, gc=False):
 
 Joinable = LendingLiquidation | Sibling
 PerpJoinable = PerpLiquidation | Sibling
-Decoded = ChainRow | Sibling | Learnt | UndecodedLog | Quarantined
+Decoded = ChainRow | Sibling | Learnt | UndecodedLog | Dismissed | Quarantined
 # The rows and siblings of one protocol in one transaction, in order -> what becomes of them. The
 # facts also tell what each deployment is, as EMITTER_FACT.
 Join = Callable[[Sequence[Joinable], Facts], Iterable[LendingLiquidation | UndecodedLog]]
-PerpJoin = Callable[[Sequence[PerpJoinable], Facts], Iterable[PerpLiquidation | UndecodedLog]]
+PerpJoin = Callable[
+    [Sequence[PerpJoinable], Facts], Iterable[PerpLiquidation | UndecodedLog | Dismissed]
+]
 
 
 class ShareRate(msgspec.Struct, frozen=True, gc=False):
@@ -620,12 +662,14 @@ Evidence = Literal[
 
 class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A protocol, whole. `contracts` are by role; `bystander` is an interface anybody may have,
-    whose logs the join wants to see; with `needs_receipt` a row is wrong without them. `asks` are
-    by fact; that of EMITTER_FACT tells "NAME/role" as a FactMap's `proves` does, with the name of
-    the deployment that vouches. Without a `fee` rule, what the liquidator got is unknown where the
-    fee is. `par` is what it takes for a dollar without asking. In a permissionless protocol anybody
-    opens a market, with any token and oracle. `look_alike` is an interface of others whose events
-    have a first topic of ours and are no liquidations: no quarantine is needed for them."""
+    whose logs the join wants to see; with `needs_receipt` a row is wrong without them, with
+    `asks_for_bystander` a node is asked for them as for our own. With `reads_calls` the join wants
+    to know what some transactions are: see Sent. `asks` are by fact; that of EMITTER_FACT tells
+    "NAME/role" as a FactMap's `proves` does, with the name of the deployment that vouches. Without
+    a `fee` rule, what the liquidator got is unknown where the fee is. `par` is what it takes for a
+    dollar without asking. In a permissionless protocol anybody opens a market, with any token and
+    oracle. `look_alike` is an interface of others whose events have a first topic of ours and are
+    no liquidations: no quarantine is needed for them."""
 
     name: str
     kind: Kind
@@ -636,6 +680,8 @@ class ProtocolSpec(msgspec.Struct, frozen=True, kw_only=True):
     bystander: Contract | None = None
     look_alike: str | None = None
     needs_receipt: bool = False
+    asks_for_bystander: bool = False
+    reads_calls: bool = False
     join: Join | PerpJoin | None = None
     facts: tuple[Fact, ...] = ()
     asks: dict[str, Ask] = {}

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -21,6 +22,7 @@ from psycopg.pq import TransactionStatus
 from indexer.chain import check, follow, redecode, sync
 from indexer.chain.follow import Follower
 from indexer.chain.sync import Written
+from indexer.decode import Decoder
 from indexer.errors import Conflict, Fenced, FinalityViolated, SourceFault
 from indexer.evm_model import Position, ShareRate
 from indexer.plan import Wait
@@ -30,15 +32,25 @@ from indexer.sources.evm import EvmSource
 from indexer.sources.rpc import Clock
 from indexer.store import chain_rows, database
 from indexer.store.database import Connection
+from indexer.venues.evm import with_deployments
 from tests.chain_model import faults
-from tests.chain_model.chain import Block, Config, ModelChain
-from tests.chain_model.events import ABSORB_DEBT, LIQUIDATE, LIQUIDATION_CALL, Row, Stranger
+from tests.chain_model.chain import OFTEN, WITH_PERPETUALS, Block, Config, ModelChain
+from tests.chain_model.events import (
+    ABSORB_DEBT,
+    LIQUIDATE,
+    LIQUIDATE_POSITION,
+    LIQUIDATION_CALL,
+    Row,
+    Stranger,
+)
+from tests.chain_model.events import ETHEREUM as PLACES
 from tests.chain_model.faults import Faults
 from tests.chain_model.node import Node, View, comet_of
 from tests.chain_model.serve import Request, Result
-from tests.evm_logs import DECODER
+from tests.evm_logs import DECODER, SPECS
 
 VENUES = ("aave_v2.ethereum", "comet.ethereum", "morpho_blue.ethereum")
+PERPETUALS = "gmx_v1.ethereum"
 DEPTH = 8  # blocks below the head are final in the model
 HISTORY = 20  # blocks before the follower begins
 UTC = 1_800_000_000.0  # after every block of the model
@@ -178,7 +190,16 @@ class StillClock:
 ROWS = """
     SELECT l.venue, l.tx_hash, l.log_index, l.block_number, b.hash, l.account, l.liquidator,
            l.market, l.repaid_asset, l.repaid_raw, l.seized_asset, l.seized_raw, l.method, l.part
-    FROM liq.lending_liquidations l
+    FROM (
+        SELECT chain, venue, tx_hash, log_index, block_number, account, liquidator, market,
+               repaid_asset, repaid_raw, seized_asset, seized_raw, method, part
+        FROM liq.lending_liquidations
+        UNION ALL
+        SELECT ledger.chain_of(venue), venue, tx_hash, split_part(event_key, '/', 2)::int,
+               block_number, account, liquidator, market, quote, notional_entry * 10::numeric ^ 30,
+               NULL, NULL, method, 0
+        FROM ledger.liquidation
+    ) l
     LEFT JOIN ledger.block b ON (b.chain, b.block_number) = (l.chain, l.block_number)
     ORDER BY l.block_number, l.log_index, l.part, l.venue
 """
@@ -233,8 +254,8 @@ def coverage(connection: Connection) -> list[Range]:
 
 
 TABLES = (
-    *("stream", "block", "raw_log", "lending_liquidation", "undecoded", "quarantine", "fact"),
-    *("asset", "share_rate", "coverage", "check_run", "reorg"),
+    *("stream", "block", "raw_log", "lending_liquidation", "liquidation", "undecoded"),
+    *("quarantine", "fact", "asset", "share_rate", "coverage", "check_run", "reorg"),
 )
 
 
@@ -269,6 +290,8 @@ INVARIANTS = {
         SELECT found.* FROM ledger.stream s, LATERAL (
             SELECT 'row' AS what, block_number FROM ledger.lending_liquidation
                 WHERE ledger.chain_of(venue) = s.chain
+            UNION ALL SELECT 'perpetual', block_number FROM ledger.liquidation
+                WHERE ledger.chain_of(venue) = s.chain
             UNION ALL SELECT 'undecoded', block_number FROM ledger.undecoded
                 WHERE ledger.chain_of(venue) = s.chain
             UNION ALL SELECT 'log', block_number FROM ledger.raw_log r WHERE r.chain = s.chain
@@ -284,6 +307,8 @@ INVARIANTS = {
             UNION ALL SELECT chain, block_number, block_at FROM ledger.quarantine
             UNION ALL SELECT ledger.chain_of(venue), block_number, block_at
                 FROM ledger.lending_liquidation
+            UNION ALL SELECT ledger.chain_of(venue), block_number, block_at
+                FROM ledger.liquidation
             UNION ALL SELECT ledger.chain_of(venue), block_number, block_at FROM ledger.undecoded
         ) found LEFT JOIN ledger.block b USING (chain, block_number)
         WHERE b.hash IS NULL OR b.block_at <> found.block_at""",
@@ -305,6 +330,8 @@ INVARIANTS = {
         WHERE substr(r.topics, 1, 32) = ANY(%s) AND (r.venue IS NOT NULL OR NOT r.is_whole)
             AND NOT EXISTS (SELECT FROM ledger.lending_liquidation l
                             WHERE (l.venue, l.event_key) = (r.venue, k.key))
+            AND NOT EXISTS (SELECT FROM ledger.liquidation l
+                            WHERE (l.venue, l.event_key) = (r.venue, k.key))
             AND NOT EXISTS (SELECT FROM ledger.undecoded u
                             WHERE (u.venue, u.event_key) = (r.venue, k.key))
             AND NOT EXISTS (SELECT FROM ledger.quarantine q
@@ -314,11 +341,16 @@ INVARIANTS = {
             ON p.chain = b.chain AND p.block_number = b.block_number - 1
         WHERE b.block_at < p.block_at""",
     "I10 a journal holds blocks of its reorg": """
-        SELECT o.reorg_id, o.block_number FROM ledger.orphan_lending_liquidation o
-            JOIN ledger.reorg g USING (reorg_id)
+        SELECT o.reorg_id, o.block_number FROM (
+            SELECT reorg_id, block_number FROM ledger.orphan_lending_liquidation
+            UNION ALL SELECT reorg_id, block_number FROM ledger.orphan_liquidation
+        ) o JOIN ledger.reorg g USING (reorg_id)
         WHERE NOT (o.block_number > g.ancestor AND o.block_number <= g.old_tip)""",
 }
-LIQUIDATING = [bytes.fromhex(topic[2:]) for topic in (LIQUIDATION_CALL, LIQUIDATE, ABSORB_DEBT)]
+LIQUIDATING = [
+    bytes.fromhex(topic[2:])
+    for topic in (LIQUIDATION_CALL, LIQUIDATE, ABSORB_DEBT, LIQUIDATE_POSITION)
+]
 
 
 def broken_invariants(connection: Connection) -> dict[str, list[Any]]:
@@ -417,7 +449,8 @@ def untrue_journal(connection: Connection, chain: ModelChain) -> list[Any]:
     }
     query = """
         SELECT reorg_id, venue, left(event_key, 66), split_part(event_key, '/', 2)::int
-        FROM ledger.orphan_lending_liquidation
+        FROM (SELECT reorg_id, venue, event_key FROM ledger.orphan_lending_liquidation
+              UNION ALL SELECT reorg_id, venue, event_key FROM ledger.orphan_liquidation) rows
         WHERE reorg_id IN (SELECT reorg_id FROM ledger.orphan_block)
     """
     differ = expected ^ set(_all(connection, query))
@@ -479,12 +512,32 @@ def chances(chance: float, groups: Iterable[Sequence[faults.Fault]]) -> dict[fau
     return {fault: chance * (6 if fault in often else 1) for fault in ways}
 
 
+@cache
+def with_vault() -> Decoder:
+    """All protocols, and the model's vault, as a user's file would name it."""
+    contract = {"protocol": "gmx_v1", "chain": "ethereum", "role": "vault"}
+    file = msgspec.json.encode([{**contract, "address": PLACES.vault, "source": "made up"}])
+    return Decoder(with_deployments(SPECS, file))
+
+
+def venues_of(chain: ModelChain) -> tuple[str, ...]:
+    """What an indexer of a model chain follows."""
+    return (*VENUES, PERPETUALS) if "perpetual" in chain.config.often else VENUES
+
+
 class Campaign:
     """One random life of an indexer. `tally` counts what happened in it; `lies` is the chance of
-    each fault and lie in a request, drawn where it is not given."""
+    each fault and lie in a request, drawn where it is not given. With perpetuals there is a vault
+    of GMX's on the chain, of some of whose closes only the transaction tells what they are."""
 
     def __init__(
-        self, conninfo: str, seed: int, *, actions: int = 60, lies: float | None = None
+        self,
+        conninfo: str,
+        seed: int,
+        *,
+        actions: int = 60,
+        lies: float | None = None,
+        has_perpetuals: bool = False,
     ) -> None:
         self.seed = seed
         self.tally: Counter[str] = Counter()
@@ -493,7 +546,10 @@ class Campaign:
         self._rng = random.Random(seed)
         self._fuse = Fuse()
         self._setting = list(SETTINGS)[seed % len(SETTINGS)]
-        self._chain = ModelChain(Config(seed=seed, depth=DEPTH, most_transactions=3))
+        often = WITH_PERPETUALS if has_perpetuals else OFTEN
+        self._chain = ModelChain(Config(seed=seed, depth=DEPTH, most_transactions=3, often=often))
+        self._venues = venues_of(self._chain)
+        self._decoder = with_vault() if has_perpetuals else DECODER
         self._chain.mine(HISTORY)
         drawn = self._rng.choice((0.0, 0.01, 0.03))
         self._lies = drawn if lies is None else lies
@@ -615,7 +671,7 @@ class Campaign:
         return self._follower
 
     def _begun(self) -> Follower:
-        return Follower(self._connection(), self._world.source, DECODER, VENUES)
+        return Follower(self._connection(), self._world.source, self._decoder, self._venues)
 
     def _steps(self) -> None:
         for _ in range(self._rng.randint(1, 4)):
@@ -637,13 +693,13 @@ class Campaign:
         return low, high
 
     def _backfill(self) -> None:
-        venues = self._rng.sample(VENUES, self._rng.randint(1, 3))
+        venues = self._rng.sample(self._venues, self._rng.randint(1, 3))
         low, high = self._some_blocks()
         self.tally["backfills"] += 1
         try:
             self._survived(
                 lambda: sync.backfill(
-                    self._connection(), self._world.source, DECODER, venues, low, high
+                    self._connection(), self._world.source, self._decoder, venues, low, high
                 )
             )
         except Conflict:
@@ -652,15 +708,17 @@ class Campaign:
     def _check(self) -> None:
         low, high = self._some_blocks()
         found = self._survived(
-            lambda: check.check(self._connection(), self._world.source, DECODER, VENUES, low, high)
+            lambda: check.check(
+                self._connection(), self._world.source, self._decoder, self._venues, low, high
+            )
         )
         self.tally["checks"] += 1
         if found:
             self.tally["corrected"] += found.missing + found.untrue
 
     def _redecode(self) -> None:
-        venues = self._rng.sample(VENUES, self._rng.randint(1, 3))
-        self._survived(lambda: redecode.redecode(self._connection(), DECODER, venues))
+        venues = self._rng.sample(self._venues, self._rng.randint(1, 3))
+        self._survived(lambda: redecode.redecode(self._connection(), self._decoder, venues))
         self.tally["redecodings"] += 1
 
     def _look_again(self) -> None:
@@ -698,14 +756,14 @@ class Campaign:
         """Honest nodes, no crashes: everything must come out right."""
         self._world.become_honest()
         connection, source = self._connection(), self._world.source
-        follower = Follower(connection, source, DECODER, VENUES)
+        follower = Follower(connection, source, self._decoder, self._venues)
         catch_up(follower)
         first, head = self._chain.branch.blocks[0].number, self._chain.head.number
-        sync.backfill(connection, source, DECODER, VENUES, first, head + 1)
+        sync.backfill(connection, source, self._decoder, self._venues, first, head + 1)
         self._expect_truth_of_what_is_held()
-        check.check(connection, source, DECODER, VENUES, first, head + 1)
-        redecode.settle(connection, source, DECODER)
-        again = redecode.redecode(connection, DECODER, VENUES)
+        check.check(connection, source, self._decoder, self._venues, first, head + 1)
+        redecode.settle(connection, source, self._decoder)
+        again = redecode.redecode(connection, self._decoder, self._venues)
         assert again["changed"] == 0, f"seed {self.seed}: rows do not follow from what is stored"
         self._expect_truth_of_what_is_held()
         wrong = differences(connection, self._chain)
@@ -738,9 +796,11 @@ def counts(connection: Connection) -> Counter[str]:
         connection,
         "SELECT count(*), coalesce(max(depth), 0), coalesce(sum(liquidations), 0) FROM liq.reorgs",
     )
+    ((calls,),) = _all(connection, "SELECT count(*) FROM ledger.fact WHERE fact = 'transaction'")
     return Counter(
-        reorgs=reorgs, deepest=deepest, orphaned=int(orphaned), rows=len(rows(connection))
-    )
+        reorgs=reorgs, deepest=deepest, orphaned=int(orphaned), rows=len(rows(connection)),
+        calls=calls,
+    )  # fmt: skip
 
 
 def differences(connection: Connection, chain: ModelChain) -> dict[str, list[Any]]:
@@ -751,7 +811,9 @@ def differences(connection: Connection, chain: ModelChain) -> dict[str, list[Any
         "rows": apart(rows(connection), truth.rows),
         "strangers": apart(strangers(connection), truth.strangers),
         "undecoded": _all(connection, "SELECT venue, event_key, reason FROM liq.undecoded"),
-        "coverage": apart(runs(coverage(connection)), [(venue, *ends) for venue in VENUES]),
+        "coverage": apart(
+            runs(coverage(connection)), [(venue, *ends) for venue in venues_of(chain)]
+        ),
         "journal": untrue_journal(connection, chain),
     }
     return {what: against[:3] for what, against in found.items() if against}

@@ -25,6 +25,7 @@ POOL = "0x" + "aa" * 20
 OTHER_POOL = "0x" + "bb" * 20
 TOPIC = "0x" + "11" * 32
 OTHER_TOPIC = "0x" + "22" * 32
+SENDER = "0x" + "cc" * 20
 WANTED = LogFilter(frozenset({POOL}), frozenset({TOPIC}))
 Json = Any
 Edit = Callable[[Json], Json]
@@ -298,6 +299,19 @@ class Node:
     def eth_getTransactionReceipt(self, tx_hash: str) -> Json:
         blocks = (one for one in self.chain.blocks if tx_hash in one["transactions"])
         return next((self._receipt(block, tx_hash) for block in blocks), None)
+
+    def eth_getTransactionByHash(self, tx_hash: str) -> Json:
+        """Each was sent to the pool, with the height of its block."""
+        for block in self.chain.blocks:
+            if tx_hash in block["transactions"]:
+                return {
+                    "hash": tx_hash,
+                    "blockHash": block["hash"],
+                    "from": SENDER,
+                    "to": POOL,
+                    "input": f"0x{int(block['number'], 16):08X}",
+                }
+        return None
 
     def _receipt(self, block: Json, tx_hash: str) -> Json:
         return {

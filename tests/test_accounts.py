@@ -61,6 +61,8 @@ FLUID = "0x324c5dc1fc42c7a4d43d92df1eba58a54d13bf2d"  # Fluid's vault factory
 PERPS = "0xcb68b813210afa0373f076239ad4803f8809e8cf"  # PerpsAccountProxy on Base
 KEY = bytes(31) + b"\x07"
 A, B, C = ("0x" + 40 * digit for digit in "abc")
+CREDIT, MANAGER = ("0x" + 38 * "0" + end for end in ("ca", "cc"))  # of Gearbox, as in its case
+POSITION, CORE = f"{2**127 + 29}", "0x32c222a9a159782afd7529c87fa34b96ca72c696"
 EMPTY = "0x" + keccak(b"").hex()
 DECODER = Decoder(evm.specs())
 WAYS = {way.method: way for way in ways()}
@@ -548,6 +550,14 @@ CASES: dict[str, tuple[Held, Any, CallResult]] = {
         Held("base", "170141183460469231731687303715884105728", "synthetix_perps_v3.base"),
         asked(PERPS, "ownerOf(uint256)", 2**127), says("address", A),
     ),
+    "synthetix_v3_core": (
+        Held("ethereum", "170141183460469231731687303715884105728", "synthetix_v3_core.ethereum",
+             C), asked(B, "ownerOf(uint256)", 2**127), says("address", A),
+    ),
+    "gearbox_v3": (
+        Held("ethereum", B, "gearbox_v3.ethereum", C),
+        asked(C, "getBorrowerOrRevert(address)", B), says("address", A),
+    ),
 }  # fmt: skip
 URN = maker_cdp._made(bytes.fromhex(VAULTS[2:]), 1)
 CASES["maker_cdp"] = (Held("ethereum", URN, code=CONTRACT), *CASES["maker_cdp"][1:])
@@ -556,6 +566,7 @@ AROUND: Answers = {
     asked(VAULTS, "cdpi()"): says("uint256", 30_000),
     asked(VAULTS, "urns(uint256)", 1): says("address", URN),
     asked(C, "troveNFT()"): says("address", B),
+    asked(C, "getAccountTokenAddress()"): says("address", B),
 }
 each_way = pytest.mark.parametrize("method", sorted(CASES))
 
@@ -574,6 +585,41 @@ def test_whoever_lost_a_perpetual_is_asked_about_as_its_row_names_it(
     answers = {asked(PERPS, "ownerOf(uint256)", 2**127 + 19): says("address", A)}
     assert whose("synthetix_v3", held, answers).owner == A
     assert list(store.wanted(connection, "base", ["synthetix_perps_v3.base"], 999)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "venue", "account", "market", "decides"),
+    [
+        pytest.param(
+            "gearbox_v3/part_of_an_account", "gearbox_v3.ethereum", CREDIT, MANAGER,
+            asked(MANAGER, "getBorrowerOrRevert(address)", CREDIT), id="gearbox_v3",
+        ),
+        pytest.param(
+            "synthetix_v3_core/position", "synthetix_v3_core.base", POSITION, CORE,
+            asked(B, "ownerOf(uint256)", int(POSITION)), id="synthetix_v3_core",
+        ),
+    ],
+)  # fmt: skip
+def test_whoever_lost_a_loan_is_asked_about_where_its_row_says(
+    connection: Connection, name: str, venue: str, account: str, market: str, decides: Any
+) -> None:
+    write_case(connection, name)
+    protocol, _, chain = venue.partition(".")
+
+    (one,) = store.wanted(connection, chain, [venue], 1_000)
+
+    assert (one.account, one.market, one.owners) == (account, market, ())
+    held = Held(chain, one.account, one.venue, one.market)
+    answers = {asked(CORE, "getAccountTokenAddress()"): says("address", B),
+               decides: says("address", A)}  # fmt: skip
+    assert whose(protocol, held, answers).owner == A
+
+
+def test_a_vault_that_is_liquidated_as_a_whole_has_no_owner(connection: Connection) -> None:
+    write_case(connection, "synthetix_v3_core/whole_vault")
+    (one,) = store.wanted(connection, "base", ["synthetix_v3_core.base"], 1_000)
+    held = Held("base", one.account, one.venue, one.market)
+    assert not WAYS["synthetix_v3_core"].is_for(held)
 
 
 @each_way

@@ -20,6 +20,15 @@ def test_the_database_equals_the_model_after_whatever_happens(conninfo: str, see
     Campaign(conninfo, seed).run()
 
 
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_closes_that_only_their_transaction_explains_come_right_as_well(
+    conninfo: str, seed: int
+) -> None:
+    campaign = Campaign(conninfo, seed, has_perpetuals=True)
+    campaign.run()
+    assert campaign.tally["calls"] > 0
+
+
 def test_a_seed_reproduces_its_run(postgres: Server, migrated: str) -> None:
     def tally() -> Counter[str]:
         with database(postgres, template=migrated) as conninfo:

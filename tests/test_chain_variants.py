@@ -34,12 +34,14 @@ def fresh(postgres: Server, migrated: str) -> Callable[[], Any]:
     return partial(throw_away, postgres, template=migrated)
 
 
-def verdict(fresh: Callable[[], Any], *, lies: float | None = None) -> str | None:
+def verdict(
+    fresh: Callable[[], Any], *, lies: float | None = None, has_perpetuals: bool = False
+) -> str | None:
     """What the first campaign that fails says; None when all of a handful went well."""
     for seed in range(1, HANDFUL + 1):
         with fresh() as conninfo:
             try:
-                Campaign(conninfo, seed, lies=lies).run()
+                Campaign(conninfo, seed, lies=lies, has_perpetuals=has_perpetuals).run()
             except (AssertionError, IndexerError, psycopg.Error, LookupError) as failure:
                 return f"seed {seed}: {type(failure).__name__}: {failure}"
             except pytest.fail.Exception as failure:
@@ -136,14 +138,13 @@ def test_when_an_undo_forgets_a_table_of_the_chain_the_campaign_fails(
     assert verdict(fresh) is not None
 
 
-# no perpetual is on the model's chain: tests/test_chain_perps.py takes one back
-@pytest.mark.parametrize("table", [one for one in chain_coverage.OF_VENUE if one != "liquidation"])
+@pytest.mark.parametrize("table", chain_coverage.OF_VENUE)
 def test_when_an_undo_forgets_a_table_of_the_venues_the_campaign_fails(
     fresh: Callable[[], Any], monkeypatch: Patch, table: str
 ) -> None:
     left = tuple(one for one in chain_coverage.OF_VENUE if one != table)
     monkeypatch.setattr(chain_coverage, "OF_VENUE", left)
-    assert verdict(fresh) is not None
+    assert verdict(fresh, has_perpetuals=table == "liquidation") is not None
 
 
 def test_when_final_blocks_may_be_taken_back_the_campaign_fails(

@@ -357,6 +357,28 @@ def amount(row: ChainRow) -> Decimal | int | None:
             return size
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "euler_v2/nothing_alchemix",
+        "maker/nothing_sale",
+        "comet/nothing_buy_collateral",
+        "liquity_v1/nothing_redemption",
+        "liquity_v2/nothing_redemption",
+        "crvusd/nothing_soft_liquidation",
+        "gmx_v1/owner_closes_by_position_router",
+        "gmx_v1/owner_closes_by_order_book",
+        "gmx_v1/owner_closes_by_router",
+        "gtrade/v10_other_orders",
+        "gmx_v2/no_liquidation",
+    ],
+)
+def test_what_only_looks_like_a_liquidation_is_no_row(name: str) -> None:
+    """What an account liquidates of itself is one, and dYdX' settlements are in test_dydx.py."""
+    found = decoded(msgspec.json.decode((GOLDEN / f"{name}.json").read_bytes(), type=Case))
+    assert {kind for one in found for kind in one} <= {"Dismissed", "Learnt"}
+
+
 def test_a_liquidator_contract_of_a_users_file_is_not_who_liquidated() -> None:
     """It names nobody here, so nobody is known; without the file it is taken for a liquidator."""
     contract = {"protocol": "venus_core", "chain": CHAIN, "address": STRANGER, "source": "mine"}

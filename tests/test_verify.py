@@ -154,6 +154,33 @@ def test_a_saved_transaction_is_a_golden_case_as_it_is(
     assert "LendingLiquidation" in case.outcomes[0]
 
 
+def test_what_only_its_call_explains_is_saved_with_the_call(verify: Verify, tmp_path: Path) -> None:
+    model = ModelChain(Config(seed=3, often={"perpetual": 1}))
+    model.mine(30)
+    tx = next(
+        Found(block, receipt)
+        for block in model.branch.blocks
+        for receipt in block.receipts
+        if any(one.liquidator for one in receipt.transaction.meanings)
+    )
+    file = tmp_path / "mine.json"
+    vault = {"protocol": "gmx_v1", "chain": "ethereum", "role": "vault", "source": "made up"}
+    file.write_bytes(msgspec.json.encode([{**vault, "address": model.config.places.vault}]))
+
+    with Node(model) as node:
+        words = (tx.hash, "--rpc", node.url, "--save", tmp_path / "golden")
+        done = verify(*words, INDEXER_DEPLOYMENTS=str(file))
+
+    assert alone(done) == (0, f"wrote {tmp_path / 'golden' / 'gmx_v1' / tx.hash[:10]}.json")
+    case = msgspec.json.decode(
+        (tmp_path / "golden" / "gmx_v1" / f"{tx.hash[:10]}.json").read_bytes(), type=Case
+    )
+    assert ["/".join(tx.receipt.transaction.sent)] == [
+        fact.value for fact in case.facts if fact.fact == "transaction"
+    ]
+    assert [next(iter(one)) for one in case.outcomes] == ["PerpLiquidation"]
+
+
 def test_a_case_is_kept_once_and_never_replaced(
     chain: ModelChain, node: Node, verify: Verify, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from indexer.chain.values import Wrote, nobody
 from indexer.chain_step import ChainStep, Knowledge
 from indexer.decode import Decoder
 from indexer.errors import SourceFault
-from indexer.evm_model import RECEIPT_FACT, Log, MissingFact
+from indexer.evm_model import RECEIPT_FACT, TRANSACTION_FACT, Log, MissingFact
 from indexer.plan import Piece, pieces
 from indexer.sources.evm import EvmSource
 from indexer.store import chain_coverage, chain_rows
@@ -77,7 +77,7 @@ def _look(connection: Connection, known: Knowledge, chain: str, piece: Piece) ->
     low, high, venues = piece
     with connection.transaction():
         chain_coverage.lock(connection, chain)
-        made = _derive(connection, known, chain, low, high)
+        made = _derive(connection, known, chain, piece)
         if made is None:
             return Counter()
         chain_rows.append_facts(connection, stored_facts(made.step, made.last_block))
@@ -126,9 +126,8 @@ class _Made(NamedTuple):
         ]
 
 
-def _derive(
-    connection: Connection, known: Knowledge, chain: str, low: int, high: int
-) -> _Made | None:
+def _derive(connection: Connection, known: Knowledge, chain: str, piece: Piece) -> _Made | None:
+    low, high, venues = piece
     logs: list[Log] = []
     times: dict[int, datetime] = {}
     venue_of: dict[str, str | None] = {}
@@ -142,7 +141,12 @@ def _derive(
             whole.setdefault(log.tx_hash, []).append(log)
     if not logs:
         return None
-    step = ChainStep(known, logs, whole)
+    calls = (
+        chain_rows.calls(connection, chain, {log.tx_hash for log in logs})
+        if any(known.decoder.spec_of(venue).reads_calls for venue in venues)
+        else {}
+    )
+    step = ChainStep(known, logs, whole, calls)
     derived = chain_rows.Derived(step.liquidations(), step.undecoded(), step.quarantined(), times)
     return _Made(step, derived, len(logs), logs[-1].block_number, venue_of)
 
@@ -153,7 +157,7 @@ def _redecode(
     low, high, venues = piece
     with connection.transaction():
         chain_coverage.lock(connection, chain)
-        made = _derive(connection, known, chain, low, high)
+        made = _derive(connection, known, chain, piece)
         if made is None:
             return Counter()
         chain_rows.append_facts(connection, stored_facts(made.step, made.last_block))
@@ -185,6 +189,7 @@ def _settle(connection: Connection, source: EvmSource, decoder: Decoder, wrote: 
     known = Knowledge(decoder, {one.venue for one in waiting}, chain_rows.facts(connection, chain))
     reader = Reader(source, known)
     _fetch_receipts(connection, source, waiting)
+    _fetch_calls(connection, source, waiting)
     since = min(
         one.block_number for one in waiting
     )  # as long as the event stands, so does its fact
@@ -192,7 +197,7 @@ def _settle(connection: Connection, source: EvmSource, decoder: Decoder, wrote: 
         {
             MissingFact(chain, one.fact, one.subject): (one.venue,)
             for one in waiting
-            if one.fact != RECEIPT_FACT
+            if one.fact not in (RECEIPT_FACT, TRANSACTION_FACT)
         }
     )
     with connection.transaction():
@@ -203,12 +208,7 @@ def _settle(connection: Connection, source: EvmSource, decoder: Decoder, wrote: 
 
 def _fetch_receipts(connection: Connection, source: EvmSource, waiting: Iterable[Waiting]) -> None:
     chain = source.profile.name
-    places = {one.tx_hash: one.block_number for one in waiting if one.fact == RECEIPT_FACT}
-    known: dict[str, list[Log]] = {tx_hash: [] for tx_hash in places}
-    for number in set(places.values()):
-        for log, *_ in chain_rows.stored_logs(connection, chain, number, number + 1):
-            if log.tx_hash in places:
-                known[log.tx_hash].append(log)
+    known = _logs_that_wait(connection, chain, waiting, RECEIPT_FACT)
     try:
         whole = source.transactions(known)
     except SourceFault:
@@ -216,6 +216,32 @@ def _fetch_receipts(connection: Connection, source: EvmSource, waiting: Iterable
     with connection.transaction():
         for logs in whole.values():
             chain_rows.append_logs(connection, chain, [(log, None, True) for log in logs])
+
+
+def _fetch_calls(connection: Connection, source: EvmSource, waiting: Iterable[Waiting]) -> None:
+    known = _logs_that_wait(connection, source.profile.name, waiting, TRANSACTION_FACT)
+    try:
+        sent = source.sent({tx_hash: logs[0] for tx_hash, logs in known.items()})
+    except SourceFault:
+        return
+    facts = [(call.fact(log := known[tx_hash][0]), log) for tx_hash, call in sent.items()]
+    with connection.transaction():
+        chain_rows.append_facts(
+            connection, [(fact, log.block_number, log.event_key) for fact, log in facts]
+        )
+
+
+def _logs_that_wait(
+    connection: Connection, chain: str, waiting: Iterable[Waiting], fact: str
+) -> dict[str, list[Log]]:
+    """The stored logs of transactions that wait for something of themselves."""
+    places = {one.tx_hash: one.block_number for one in waiting if one.fact == fact}
+    known: dict[str, list[Log]] = {tx_hash: [] for tx_hash in places}
+    for number in set(places.values()):
+        for log, *_ in chain_rows.stored_logs(connection, chain, number, number + 1):
+            if log.tx_hash in places:
+                known[log.tx_hash].append(log)
+    return known
 
 
 def _redecode_blocks(

@@ -92,7 +92,7 @@ class Reader:
         What no endpoint tells is left: those events wait, undecoded, and are tried again."""
         step = ChainStep(self.known, found.logs, found.whole)
         for _ in range(_ROUNDS):
-            if not (self._complete(step) | self._answer(step)):
+            if not (self._complete(step) | self._read_calls(step) | self._answer(step)):
                 break
         return Reading(found, step, step.raw())
 
@@ -105,6 +105,15 @@ class Reader:
         except SourceFault:
             return False
         return True
+
+    def _read_calls(self, step: ChainStep) -> bool:
+        wanted = step.wants_calls()
+        try:
+            sent = self.source.sent(wanted)
+        except SourceFault:
+            return False
+        step.read_calls(sent)
+        return bool(sent)
 
     def _answer(self, step: ChainStep) -> bool:
         facts = self.ask(step.questions())
@@ -244,8 +253,8 @@ def _blocks(found: LogRange, raw: Sequence[RawLog]) -> list[BlockRef]:
 
 
 def stored_facts(step: ChainStep, last: int) -> list[tuple[Fact, int, str | None]]:
-    """The facts of a step with the block and event each is known from. What was asked is known
-    from the last block: it goes with it, should that be taken back."""
+    """The facts of a step with the block and event each is known from. What contracts were asked is
+    known from the last block: it goes with it, should that be taken back."""
     return [
         (fact, log.block_number, log.event_key) if log else (fact, last, None)
         for fact, log in step.learnt()

@@ -16,6 +16,7 @@ from indexer.chain_step import Knowledge
 from indexer.decode import Decoder
 from indexer.errors import SourceFault
 from indexer.evm_model import (
+    TRANSACTION_FACT,
     ChainRow,
     Deployment,
     Fact,
@@ -58,7 +59,7 @@ def verify(source: EvmSource, decoder: Decoder, venues: Collection[str], mined: 
     step = Reader(source, known).transaction(mined.block, mined.receipt.logs, mined.proof).step
     rows = step.liquidations()
     loans = [row for row in rows if isinstance(row, LendingLiquidation)]
-    facts = [fact for fact, log in step.learnt() if log is None]
+    facts = [fact for fact, log in step.learnt() if log is None or fact.fact == TRANSACTION_FACT]
     asked = _Asked(source, decoder, known, mined)
     described = Assets(source, decoder, ()).ask(rows)
     return Verified(

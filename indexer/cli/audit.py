@@ -121,7 +121,8 @@ def _topics(decoder: Decoder, venue: str) -> Topics:
     ]
     return Topics(
         [topic for topic, use in uses if isinstance(use, EventMap | PerpMap)],
-        [topic for topic, use in uses if isinstance(use, SiblingMap)],
+        [topic for topic, use in uses if isinstance(use, SiblingMap) and not use.is_candidate],
+        [topic for topic, use in uses if isinstance(use, SiblingMap) and use.is_candidate],
     )
 
 

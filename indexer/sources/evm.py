@@ -18,6 +18,7 @@ from indexer.evm_model import (
     LogFilter,
     LogRange,
     Proof,
+    Sent,
 )
 from indexer.sources.chains import ChainProfile
 from indexer.sources.endpoints import (
@@ -43,7 +44,15 @@ from indexer.sources.evm_calls import (
     logs_at,
 )
 from indexer.sources.evm_headers import Headers, check_hashes, kept, logs_in
-from indexer.sources.evm_receipts import Mined, Pending, Receipt, Receipts, wanted_of, whole_of
+from indexer.sources.evm_receipts import (
+    Mined,
+    Pending,
+    Receipt,
+    Receipts,
+    sent_of,
+    wanted_of,
+    whole_of,
+)
 from indexer.sources.refusals import Refusal
 from indexer.sources.rpc import (
     Call,
@@ -489,6 +498,14 @@ class EvmSource:
         return self.endpoints.ask(
             f"{len(known)} receipts", lambda one: self._receipts.of_transactions(one, known), TIP
         )
+
+    def sent(self, logs: Mapping[str, Log]) -> dict[str, Sent]:
+        """What transactions are, by their hash, of each of which a log is known: in as few
+        requests as the endpoint takes."""
+        if not logs:
+            return {}
+        what = f"{len(logs)} transactions"
+        return self.endpoints.ask(what, lambda one: sent_of(one, logs), TIP)
 
     def transaction(self, tx_hash: str) -> Mined | Pending:
         """What became of a transaction; raises BlockUnknown for one that no endpoint knows."""

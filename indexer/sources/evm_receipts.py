@@ -1,22 +1,25 @@
 """The receipts of a block: all logs there are, since a header says which transactions it has and,
 on most chains, which words their logs hold."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from indexer.evm_model import BlockRef, Log, LogFilter, Proof
+from indexer.evm_model import BlockRef, Log, LogFilter, Proof, Sent
 from indexer.sources.chains import ChainProfile
 from indexer.sources.endpoints import Endpoint
 from indexer.sources.evm_headers import Headers, kept, logs_in
 from indexer.sources.genuine import bloom_of
 from indexer.sources.rpc import Call, TimedOut, TooLarge, Unsupported, Untrue, is_null
 from indexer.sources.wire import (
+    CALL,
     RECEIPT,
     RECEIPTS,
     TRANSACTION,
     Header,
+    WireCall,
     WireReceipt,
     check_logs,
     quantity,
@@ -144,6 +147,27 @@ class Receipts:
         if not all(log in found.logs for log in known):
             raise Untrue("a receipt without logs that its transaction is known to have")
         return tuple(found.logs)
+
+
+def sent_of(endpoint: Endpoint, logs: Mapping[str, Log]) -> dict[str, Sent]:
+    """What transactions are, by their hash, of each of which a log is known; raises a Fault."""
+    calls = [Call("eth_getTransactionByHash", (tx_hash,)) for tx_hash in logs]
+    raws = zip(logs.values(), endpoint.batch(calls), strict=True)
+    return {
+        log.tx_hash: _sent(log, read_block(CALL, kept(raw), "a transaction")) for log, raw in raws
+    }
+
+
+def _sent(log: Log, sent: WireCall) -> Sent:
+    if (sent.hash.lower(), sent.block_hash.lower()) != (log.tx_hash, log.block_hash):
+        raise Untrue("another transaction, or one of another block")
+    found = Sent(sent.sender.lower(), (sent.to or "").lower(), sent.input.lower())
+    if _CALL.fullmatch("/".join(found)) is None:
+        raise Untrue("a transaction that is not hexadecimal text")
+    return found
+
+
+_CALL = re.compile("0x[0-9a-f]{40}/(0x[0-9a-f]{40})?/0x([0-9a-f]{2})*")
 
 
 def _singly(endpoint: Endpoint, transactions: Sequence[str]) -> list[WireReceipt]:

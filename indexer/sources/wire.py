@@ -156,10 +156,21 @@ class WireTransaction(msgspec.Struct, rename="camel", gc=False):
     hash: Hash
 
 
+class WireCall(msgspec.Struct, rename="camel", gc=False):
+    """A transaction as the call that it is."""
+
+    hash: Hash
+    block_hash: Hash
+    sender: str = msgspec.field(name="from")
+    input: str
+    to: str | None = None
+
+
 HEADER = msgspec.json.Decoder(Header)
 LOGS = msgspec.json.Decoder(list[WireLog])
 RECEIPT = msgspec.json.Decoder(WireReceipt)
 RECEIPTS = msgspec.json.Decoder(list[WireReceipt])
+CALL = msgspec.json.Decoder(WireCall)
 TRANSACTION = msgspec.json.Decoder(WireTransaction)
 NUMBER: msgspec.json.Decoder[Quantity] = msgspec.json.Decoder(Quantity)
 TEXT = msgspec.json.Decoder(str)

@@ -17,6 +17,7 @@ from psycopg.types.string import BytesBinaryDumper
 
 from indexer.errors import Conflict
 from indexer.evm_model import (
+    TRANSACTION_FACT,
     BlockRef,
     ChainRow,
     Fact,
@@ -38,9 +39,20 @@ def utc(seconds: int) -> datetime:
 
 
 def facts(connection: Connection, chain: str) -> dict[FactKey, str | None]:
-    """All facts of a chain."""
+    """All facts of a chain but what transactions are, of which there may be many: see `calls`."""
     rows = connection.execute(
-        "SELECT chain, fact, subject, value FROM ledger.fact WHERE chain = %s", (chain,)
+        "SELECT chain, fact, subject, value FROM ledger.fact WHERE chain = %s AND fact <> %s",
+        (chain, TRANSACTION_FACT),
+    )
+    return {(chain, fact, subject): value for chain, fact, subject, value in rows}  # type: ignore[misc]
+
+
+def calls(connection: Connection, chain: str, hashes: Iterable[str]) -> dict[FactKey, str | None]:
+    """What some transactions are, as far as it was asked."""
+    rows = connection.execute(
+        "SELECT chain, fact, subject, value FROM ledger.fact"
+        " WHERE chain = %s AND fact = %s AND subject = ANY(%s)",
+        (chain, TRANSACTION_FACT, list(hashes)),
     )
     return {(chain, fact, subject): value for chain, fact, subject, value in rows}  # type: ignore[misc]
 

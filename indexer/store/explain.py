@@ -77,6 +77,7 @@ def _fill(ask: _Asker) -> list[Section]:
             ),
         ),
         Section("part of", levels),
+        *([_parts(ask)] if is_logged else []),
         *_worth(ask),
         *_opinions(ask),
     ]
@@ -189,7 +190,26 @@ def _lending(ask: _Asker) -> list[Section]:
         "tx_hash": row[0]["tx_hash"], "subjects": [row[0]["key"]], "at": row[0]["block_at"],
         "known": [row[0][name] for name in ("market", "repaid_asset", "seized_asset", "account")],
     }  # fmt: skip
-    return [*_published(ask), Section("row", row), *_worth(ask), *_opinions(ask)]
+    return [*_published(ask), Section("row", row), _parts(ask), *_worth(ask), *_opinions(ask)]
+
+
+def _parts(ask: _Asker) -> Section:
+    """What else is the same liquidation, where it is more than this row."""
+    parts = ask(_PARTS)
+    return Section("parts of the liquidation", parts if len(parts) > 1 else [])
+
+
+_PARTS = """
+    SELECT part, kind, key, block_number, tx_hash, log_index, repaid_raw, seized_raw, bad_debt_raw,
+           size, notional, paid_raw, sold_raw, debt_left_raw, collateral_left_raw, is_over
+    FROM liq.liquidation_parts
+    WHERE account = %(account)s AND venue = %(venue)s AND liquidation = (
+        SELECT liquidation FROM liq.liquidation_parts
+        WHERE account = %(account)s AND venue = %(venue)s
+          AND key = %(venue)s || '/' || %(event_key)s || '/' || %(account)s
+    )
+    ORDER BY part
+"""
 
 
 def _published(ask: _Asker) -> list[Section]:
@@ -208,7 +228,8 @@ def _published(ask: _Asker) -> list[Section]:
             "facts",
             ask(
                 "SELECT fact, subject, value, block_number, event_key FROM ledger.fact"
-                " WHERE chain = %(chain)s AND subject = ANY(%(known)s) ORDER BY fact, subject"
+                " WHERE chain = %(chain)s AND (subject = ANY(%(known)s) OR subject = %(tx_hash)s)"
+                " ORDER BY fact, subject"
             ),
         ),
     ]

@@ -205,10 +205,12 @@ class Audit(msgspec.Struct, frozen=True):
 
 class Topics(NamedTuple):
     """First topics of a chain venue's events: those that are a liquidation by themselves, and
-    those that belong to one of their transaction."""
+    those that belong to one of their transaction, and those that may be part of one, which what
+    their transaction is has to tell."""
 
     liquidations: Sequence[str] = ()
     siblings: Sequence[str] = ()
+    candidates: Sequence[str] = ()
 
 
 def audit(
@@ -226,6 +228,7 @@ def audit(
         "venue": venue, "facts": FACTS, "low": low, "high": high,
         "liquidations": [bytes.fromhex(topic[2:]) for topic in topics.liquidations],
         "siblings": [bytes.fromhex(topic[2:]) for topic in topics.siblings],
+        "candidates": [bytes.fromhex(topic[2:]) for topic in topics.candidates],
     }  # fmt: skip
     stages, invariants = (
         (_LOGS, _OF_CHAINS) if "." in venue
@@ -500,12 +503,17 @@ _LOG_HAS_ROW = sql.SQL(
     SELECT '0x' || encode(tx_hash, 'hex') || '/' || log.log_index, log.block_at, log.block_at,
            CASE WHEN topic = ANY(%(liquidations)s) AND own.log_index IS NULL
                     THEN 'a liquidation that is neither a row nor undecoded'
-                WHEN same.tx_hash IS NULL
+                WHEN topic = ANY(%(candidates)s) AND same.tx_hash IS NULL AND fact.value IS NULL
+                    THEN 'may be one, and nobody looked at what its transaction is'
+                WHEN topic = ANY(%(siblings)s) AND same.tx_hash IS NULL
                     THEN 'part of a liquidation, and its transaction has none' END
     FROM audited_log log
     LEFT JOIN audited_event own USING (tx_hash, log_index)
     LEFT JOIN (SELECT DISTINCT tx_hash FROM audited_event) same USING (tx_hash)
-    WHERE topic = ANY(%(siblings)s)
+    LEFT JOIN ledger.fact ON topic = ANY(%(candidates)s)
+        AND (fact.chain, fact.fact) = (ledger.chain_of(%(venue)s), 'transaction')
+        AND fact.subject = '0x' || encode(tx_hash, 'hex')
+    WHERE topic = ANY(%(siblings)s) OR topic = ANY(%(candidates)s)
        OR topic = ANY(%(liquidations)s) AND btrim(substr(data, 33), '\\x00'::bytea) <> ''::bytea
     """
 )

@@ -26,10 +26,12 @@ KINDS: Mapping[str, Does] = MappingProxyType(
         "stranger": lambda script, _: events.stranger(script),
         "morpho": events.morpho,
         "comet": lambda script, _: events.absorb(script),
+        "perpetual": lambda script, _: events.perpetual(script),
         "transfer": lambda script, _: events.transfer(script),
     }
 )
 OFTEN = MappingProxyType({"aave": 4, "stranger": 1, "morpho": 4, "comet": 3, "transfer": 3})
+WITH_PERPETUALS = MappingProxyType({**OFTEN, "perpetual": 6})
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Transaction(NamedTuple):
     strangers: tuple[int, ...]
     creates: frozenset[Market]
     needs: frozenset[Market]
+    sent: events.Sent
 
     def succeeds(self, markets: frozenset[Market]) -> bool:
         """Whether it does not revert."""
@@ -396,7 +399,7 @@ class ModelChain:
             does(script, markets)
         return Transaction(
             *(tx_hash, kind, tuple(script.logs), tuple(script.meanings), tuple(script.strangers)),
-            *(frozenset(script.creates), frozenset(script.needs)),
+            *(frozenset(script.creates), frozenset(script.needs), script.sent),
         )
 
     def _with_noise(self, kind: str) -> list[Does]:

@@ -45,6 +45,19 @@ ABSORB_DEBT = topic(
 )  # compound-finance/comet:contracts/CometMainInterface.sol
 ABSORB_COLLATERAL = topic("AbsorbCollateral(address,address,address,uint256,uint256)")
 TRANSFER = topic("Transfer(address,address,uint256)")  # ERC-20
+# gmx-io/gmx-contracts:contracts/core/Vault.sol and PositionRouter.sol
+LIQUIDATE_POSITION = topic(
+    "LiquidatePosition(bytes32,address,address,address,bool,uint256,uint256,uint256,int256,uint256)"
+)
+DECREASE_POSITION = topic(
+    "DecreasePosition(bytes32,address,address,address,uint256,uint256,bool,uint256,uint256)"
+)
+CLOSE_POSITION = topic("ClosePosition(bytes32,uint256,uint256,uint256,uint256,uint256,int256)")
+EXECUTE_DECREASE = topic(
+    "ExecuteDecreasePosition(address,address[],address,uint256,uint256,bool,address,uint256,"
+    "uint256,uint256,uint256,uint256)"
+)
+LIQUIDATE_CALL = topic("liquidatePosition(address,address,address,bool,address)")[:10]
 
 
 class Places(NamedTuple):
@@ -55,6 +68,7 @@ class Places(NamedTuple):
     comet: str
     comet_base: str
     stranger: str
+    vault: str
 
 
 ETHEREUM = Places(
@@ -63,7 +77,19 @@ ETHEREUM = Places(
     comet="0xc3d688b66703497daa19211eedff47f25384cdc3",  # compound-finance/comet, mainnet/usdc
     comet_base="0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48",  # USDC, its baseToken()
     stranger=address("stranger"),
+    vault=address("vault"),  # made up: no vault of GMX's is on this chain
 )
+
+
+class Sent(NamedTuple):
+    """Who sent a transaction, to whom, and what."""
+
+    sender: str
+    to: str
+    input: str
+
+
+ANYBODY = Sent("0x" + 40 * "1", "0x" + 40 * "2", "0x")
 
 
 class Log(NamedTuple):
@@ -76,7 +102,8 @@ class Log(NamedTuple):
 
 class Row(NamedTuple):
     """A row that must be in our tables. `part` counts the further collaterals of one debt, which
-    repeat its log index; a leg that the event lacks is None on both sides."""
+    repeat its log index; a leg that the event lacks is None on both sides. Of a perpetual `repaid`
+    is its size at entry, in its quote times 10**30."""
 
     venue: str
     tx_hash: str
@@ -84,7 +111,7 @@ class Row(NamedTuple):
     block_number: int
     block_hash: str
     account: str
-    liquidator: str
+    liquidator: str | None
     market: str
     repaid_asset: str | None
     repaid_raw: int | None
@@ -127,7 +154,7 @@ class Meaning(NamedTuple):
     at: int
     protocol: str
     account: str
-    liquidator: str
+    liquidator: str | None
     market: str
     repaid: tuple[str, int] | None
     seized: tuple[str, int] | None
@@ -146,6 +173,7 @@ class Script:
     strangers: list[int] = field(default_factory=list)
     creates: list[Market] = field(default_factory=list)
     needs: list[Market] = field(default_factory=list)
+    sent: Sent = ANYBODY
 
     def log(self, emitter: str, topics: tuple[str, ...], *data: str | int | bool) -> int:
         """Append a log; its place is the answer."""
@@ -272,3 +300,76 @@ def _refunded(script: Script, account: str, refund: int) -> None:
     elif script.rng.random() < 0.5:
         transfer(script)
         script.log(script.places.comet, minted, script.tokens())
+
+
+class Held(NamedTuple):
+    """A position of a perpetual: its first four words are what names it."""
+
+    account: str
+    collateral: str
+    token: str
+    is_long: bool
+    size: int
+
+    @property
+    def key(self) -> str:
+        """Only that it is the same for the same position matters here."""
+        return topic(repr(self[:4]))
+
+
+def perpetual(script: Script) -> None:
+    """A position is closed: for want of margin, above the highest leverage, or by its owner."""
+    rng = script.rng
+    held = Held(
+        script.one_of("account", ACCOUNTS), script.one_of("asset", ASSETS),
+        script.one_of("asset", ASSETS), rng.random() < 0.5, script.tokens() * 10**24,
+    )  # fmt: skip
+    keeper = script.one_of("bot", LIQUIDATORS)
+    script.sent = Sent(keeper, address("manager"), LIQUIDATE_CALL + _words(*held[:4], keeper))
+    match rng.choice(("margin", "leverage", "order", "owner")):
+        case "margin":
+            amounts = (held.size, script.tokens(), script.tokens(), 0, script.tokens())
+            at = script.log(
+                script.places.vault, (LIQUIDATE_POSITION,), held.key, *held[:4], *amounts
+            )
+            _liquidated(script, at, held, None)
+        case "leverage":
+            _liquidated(script, _decreased(script, held), held, keeper)
+        case "order":
+            _decreased(script, held)
+            _ordered(script, held)
+            script.sent = Sent(keeper, address("router"), "0x12345678")
+        case _:
+            _decreased(script, held)
+            script.sent = Sent(held.account, address("router"), "0x87654321")
+
+
+def _words(*values: str | int | bool) -> str:
+    return "".join(map(word, values))
+
+
+def _liquidated(script: Script, at: int, held: Held, liquidator: str | None) -> None:
+    script.meanings.append(
+        Meaning(
+            *(at, "gmx_v1", held.account, liquidator, held.token),
+            *(("usd", held.size), None, "market"),
+        )
+    )
+
+
+def _decreased(script: Script, held: Held) -> int:
+    vault, price = script.places.vault, script.tokens()
+    at = script.log(
+        vault, (DECREASE_POSITION,), held.key, *held[:3], 0, held.size, held.is_long, price, 0
+    )
+    script.log(vault, (CLOSE_POSITION,), held.key, held.size, 0, price, 0, 0, 0)
+    return at
+
+
+def _ordered(script: Script, held: Held) -> None:
+    """The path of one token is behind the other ten words that are no topic."""
+    script.log(
+        *(address("router"), (EXECUTE_DECREASE, held.account)),
+        *(11 * 32, held.token, 0, held.size, held.is_long, held.account, 1, 0, 0, 0, 0),
+        *(1, held.collateral),
+    )

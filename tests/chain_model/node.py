@@ -321,6 +321,19 @@ class _Moment(NamedTuple):
         receipt = next((one for one in receipts if one.tx_hash == tx_hash), None)
         return NULL if receipt is None else self._receipt(receipt)
 
+    def transaction_by_hash(self, tx_hash: str) -> Result:
+        blocks = filter(self.branch.has, self.view.chain.where.get(tx_hash, ()))
+        for block in blocks:
+            for receipt in block.receipts:
+                if receipt.transaction.hash == tx_hash:
+                    said = receipt.transaction.sent._asdict()
+                    said["from"] = said.pop("sender")
+                    return self.faults.tell_one(
+                        encode({"hash": tx_hash, "blockHash": block.hash, **said}),
+                        {"null_receipts": lambda: NULL},
+                    )
+        return NULL
+
     def _receipt(self, receipt: SentReceipt) -> bytes:
         lies: Lies = {
             "null_receipts": lambda: NULL,
@@ -350,6 +363,7 @@ METHODS: dict[str, Method] = {
     "eth_getLogs": _Moment.logs,
     "eth_getBlockReceipts": _Moment.block_receipts,
     "eth_getTransactionReceipt": _Moment.transaction_receipt,
+    "eth_getTransactionByHash": _Moment.transaction_by_hash,
     "eth_call": _Moment.eth_call,
     "eth_getCode": _Moment.eth_get_code,
 }

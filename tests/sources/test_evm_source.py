@@ -9,7 +9,7 @@ import pytest
 from eth_abi.abi import decode, encode
 
 from indexer.errors import SourceFault
-from indexer.evm_model import CallResult, EthCall, Log, LogFilter, LogRange
+from indexer.evm_model import CallResult, EthCall, Log, LogFilter, LogRange, Sent
 from indexer.sources import multicall, wire
 from indexer.sources.chains import BY_NAME, CHAINS, MULTICALL3, ChainProfile, profile_of
 from indexer.sources.endpoints import BlockUnknown, NoAnswer, NotServed, Width
@@ -22,6 +22,7 @@ from tests.rpc_proxy import (
     OTHER_POOL,
     OTHER_TOPIC,
     POOL,
+    SENDER,
     TOPIC,
     WANTED,
     Chain,
@@ -859,6 +860,57 @@ def test_a_transaction_that_nobody_knows_is_an_error(source: EvmSource, chain: C
 def test_the_receipt_of_a_moved_transaction_is_an_error(source: EvmSource, chain: Chain) -> None:
     with pytest.raises(NoAnswer, match="of another block"):
         source.transactions(known(chain, 3, block_hash=TOPIC))
+
+
+# calls that transactions are
+
+
+def firsts(chain: Chain, *numbers: int) -> dict[str, Log]:
+    """The first log of the only transaction of each block."""
+    return {tx: logs[0] for number in numbers for tx, logs in known(chain, number).items()}
+
+
+def test_what_many_transactions_are_is_read_in_one_request(
+    source: EvmSource, node: Node, chain: Chain
+) -> None:
+    posts, logs = node.posts, firsts(chain, *range(3, 40, 3))
+    found = source.sent(logs)
+    assert found == {
+        tx: Sent(SENDER, POOL, f"0x{log.block_number:08x}") for tx, log in logs.items()
+    }
+    assert (len(found), node.posts) == (13, posts + 1)
+
+
+def test_no_transaction_at_all_is_no_request(source: EvmSource, node: Node) -> None:
+    posts = node.posts
+    assert (source.sent({}), node.posts) == ({}, posts)
+
+
+def test_a_transaction_that_makes_a_contract_is_sent_to_nobody(
+    source: EvmSource, node: Node, chain: Chain
+) -> None:
+    node.edit_result(lambda sent: {**sent, "to": None}, "eth_getTransactionByHash")
+    assert list(source.sent(firsts(chain, 3)).values()) == [Sent(SENDER, "", "0x00000003")]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        pytest.param(lambda sent: None, "Missing", id="null"),
+        pytest.param(lambda sent: {**sent, "hash": TOPIC}, "Untrue", id="transaction"),
+        pytest.param(lambda sent: {**sent, "blockHash": TOPIC}, "Untrue", id="block"),
+        pytest.param(lambda sent: {**sent, "blockHash": None}, "Untrue", id="pending"),
+        pytest.param(lambda sent: {**sent, "input": "0x123"}, "Untrue", id="half-a-byte"),
+        pytest.param(lambda sent: {**sent, "from": "0x12"}, "Untrue", id="sender"),
+    ],
+)
+def test_another_transaction_than_was_asked_for_is_asked_elsewhere(
+    pair: EvmSource, node: Node, chain: Chain, change: Callable[[Json], Json], fault: str
+) -> None:
+    node.edit_result(change, "eth_getTransactionByHash")
+    (found,) = pair.sent(firsts(chain, 3)).values()
+    assert found == Sent(SENDER, POOL, "0x00000003")
+    assert [one.faults for one in pair.endpoints.all] == [{fault: 1}, {}]
 
 
 def of_receipts(chain: Chain, logs: tuple[Log, ...], whole: dict[str, tuple[Log, ...]]) -> LogRange:

@@ -235,7 +235,7 @@ SPEC = ProtocolSpec(
         " pool was paid before it logged the repayment, less the `profit` in it, so principal and"
         " interest; bad debt is the `loss`. The collateral of a whole account is unknown, and its"
         " debt too where nothing of that is in the transaction. An account is a `creditAccount`, a"
-        " contract that is lent to one owner after another: its owner is unknown. The market is"
+        " contract that is lent to one owner after another: its owner no event tells. The market is"
         " the credit manager."
         " No bounds of the bonus: of a whole account the collateral is unknown, of a part each"
         " manager sets its own."

@@ -2,7 +2,9 @@
 account is an NFT with a margin for all of its positions.
 
 What is too large for a market is closed in windows, each a call and an event of its own. What it
-was closed at stands in the update of the market in the log before, which every trade has too.
+was closed at stands in the update of the market in the log before, which every trade has too. An
+account is flagged before its first window, and the attempt that closed the last of it says so: both
+are kept as facts, from which liq.liquidation_parts tells one liquidation from the next.
 Synthetixio/synthetix-v3:markets/perps-market/contracts/modules/LiquidationModule.sol,
 _liquidateAccount
 """
@@ -14,13 +16,16 @@ from typing import Any
 from indexer.abi_calls import WORD, call, uint_of
 from indexer.evm_model import (
     EMITTER,
+    EVENT,
     SIBLING,
     USD_QUOTE,
     CallResult,
     Contract,
     Deployment,
+    FactMap,
     Facts,
     Inquiry,
+    Learn,
     Lookup,
     MissingFact,
     PerpJoinable,
@@ -99,6 +104,12 @@ def _symbol(missing: MissingFact, deployed: Sequence[Deployment]) -> Inquiry:
     return () if symbol is None else (missing.told(symbol),)
 
 
+ATTEMPT = FactMap(
+    learns=(
+        Learn("synthetix_v3_attempt", ("accountId", EMITTER, EVENT), ("fullLiquidation", "reward")),
+    )
+)
+
 SPEC = ProtocolSpec(
     name="synthetix_perps_v3",
     kind="perp",
@@ -112,7 +123,19 @@ SPEC = ProtocolSpec(
                     quote=USD_QUOTE,
                     margin_mode="cross",
                     then=_window,
-                )
+                ),
+                "AccountFlaggedForLiquidation": FactMap(
+                    learns=(
+                        Learn(
+                            "synthetix_v3_flag",
+                            ("accountId", EMITTER, EVENT),
+                            ("availableMargin", "requiredMaintenanceMargin"),
+                        ),
+                    )
+                ),
+                # an earlier name of the same event, and the last one
+                "AccountLiquidated": ATTEMPT,
+                "AccountLiquidationAttempt": ATTEMPT,
             },
         )
     },
@@ -127,6 +150,8 @@ SPEC = ProtocolSpec(
         " left, at the `price` in dollars of the update of the same `marketId` in the log before;"
         " long where its `sizeDelta` is negative. An account is its `accountId`. All of its margin"
         " is taken when it is flagged, so that no fee is that of a window; who called, no event"
-        " tells. Margin that is taken without a position is no row."
+        " tells. Margin that is taken without a position is no row. Windows of an account from"
+        " AccountFlaggedForLiquidation to an AccountLiquidationAttempt (AccountLiquidated before)"
+        " with `fullLiquidation` are one liquidation."
     ),
 )
