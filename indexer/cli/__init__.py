@@ -18,6 +18,7 @@ from rich.table import Table
 from indexer import labels, resources, settings, sync
 from indexer.cli import (
     accounts,
+    alerts,
     audit,
     chains,
     debt,
@@ -355,6 +356,7 @@ main.add_command(totals.total)
 main.add_command(totals.list_definitions)
 main.add_command(totals.reconcile)
 main.add_command(watch.watch)
+main.add_command(alerts.alert)
 main.add_command(fills.fills)
 main.add_command(trades.trades)
 main.add_command(roles.roles)
