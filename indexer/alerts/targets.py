@@ -108,9 +108,7 @@ def opened(given: Iterable[Given], *, allow_private: bool = False) -> list[Targe
         with _heard():
             plugin = apprise.Apprise.instantiate(one.address, asset=asset, suppress_exceptions=True)
         if plugin is None:
-            raise ConfigError(
-                f"target {place} is no address that Apprise {apprise.__version__} knows"
-            )
+            raise ConfigError(f"target {place} is no address that Apprise knows")
         plugin.redirects = False
         name = one.name or _name_of(plugin)
         if not allow_private:

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from indexer import explorers
 from indexer.alert_model import Alerted, AlertRule, Gathered, Subject
-from indexer.report.text import clean, clock, count_of, lasted, moment, short, usd
+from indexer.report.text import clean, clock, count_of, is_address, lasted, moment, short, usd
 
 MOST_NAMES = 3
 MOST_LETTERS = 32  # of a foreign name
@@ -116,7 +116,7 @@ def _what(rule: AlertRule, subject: Subject) -> str:
 def _market(name: str) -> str:
     """A token without a family stands as chain/address."""
     chain, _, address = name.partition("/")
-    return f"{plain(chain)}/{short(address)}" if address else plain(name)
+    return f"{plain(chain)}/{short(address)}" if is_address(address) else plain(name)
 
 
 def _who(account: str, labels: Sequence[str]) -> str:
