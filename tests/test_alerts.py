@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -487,28 +487,25 @@ def test_of_two_processes_one_sends_and_the_other_takes_over_when_it_ends(
     conninfo: str, connection: Connection, hook: Webhook, tmp_path: Path, alert: Alert
 ) -> None:
     to = {"INDEXER_ALERT_TO": hook.address}
-    with (
-        alerting(conninfo, tmp_path, **to) as first,
-        alerting(conninfo, tmp_path, **to) as second,
-    ):
+    with alerting(conninfo, tmp_path, **to) as first, ExitStack() as stack:
         assert first.stderr is not None
+        assert "go to json-" in first.stderr.readline()
+        second = stack.enter_context(alerting(conninfo, tmp_path, **to))
         assert second.stderr is not None
-        soon(lambda: bool(listed(connection, "name", "(SELECT name, name AS id, looked_at AS"
-                                 " created_at FROM ledger.alert_rule) x")))  # fmt: skip
+        assert "another process sends the alerts 'alerts': waiting" in second.stderr.readline()
         for number in range(1, 6):
             liquidate(connection, f"0x{number:040x}", 2_000_000, number)
         soon(lambda: len(hook.received) == 5)
-        time.sleep(0.5)
-        assert len(hook.received) == 5
         at_once = alert()
-        for process in (first, second):
-            process.send_signal(signal.SIGKILL)
-            process.wait(20)
-            break
+        first.send_signal(signal.SIGKILL)
         liquidate(connection, ALICE, 2_000_000, 9)
-        soon(lambda: len(hook.received) == 6 or first.poll() is None)
-    assert at_once.returncode == 1
-    assert "another process sends the alerts 'alerts'" in at_once.stderr
+        soon(lambda: len(hook.received) == 6)
+        time.sleep(0.5)
+
+    assert (at_once.returncode, at_once.stderr) == (
+        1, "indexer: another process sends the alerts 'alerts'\n",
+    )  # fmt: skip
+    assert len({one.id for one in hook.received}) == len(hook.received) == 6
 
 
 def test_a_webhook_that_hangs_holds_up_neither_the_indexer_nor_other_targets(
