@@ -180,6 +180,32 @@ def test_growth_is_a_message_at_each_step_and_a_withdrawal_a_correction(
     ]  # fmt: skip
 
 
+def test_what_was_all_that_a_venue_had_is_taken_back(
+    connection: Connection, alert: Alert, begun: None, hook: Webhook
+) -> None:
+    liquidate(connection, ALICE, 2_000_000)
+    assert alert("--correct-after", "1s").returncode == 0
+    withdraw(connection)
+    assert alert("--correct-after", "1s").returncode == 0
+    time.sleep(1)
+    assert [alert("--correct-after", "1s").returncode for _ in "12"] == [0, 0]
+    liquidate(connection, ALICE, 2_000_000)
+    assert alert("--correct-after", "1s").returncode == 0
+
+    assert [one.body["alert_kind"] for one in hook.received] == ["first", "correction", "first"]
+    assert len({one.id for one in hook.received}) == 3
+
+
+def test_who_writes_when_alerts_begin_is_not_passed_over(
+    conninfo: str, connection: Connection, alert: Alert, hook: Webhook
+) -> None:
+    with database.connect(conninfo) as slow:
+        with slow.transaction():
+            liquidate(slow, ALICE, 2_000_000)  # nobody is alerted yet, so this notes nothing
+            assert [alert().returncode, len(hook.received)] == [0, 0]
+        assert [alert().returncode, len(hook.received)] == [0, 1]
+
+
 def test_each_transaction_of_an_account_is_an_action(
     connection: Connection, alert: Alert, hook: Webhook
 ) -> None:

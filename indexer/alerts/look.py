@@ -77,14 +77,20 @@ class Looker:
         """All that was said of the accounts from a time on, beside all that is so."""
         rule, connection = self._rule, self._connection
         low = since - sizing.gap
-        alerted = alerts.alerted(connection, rule.name, venues, accounts, low)
+        alerted = alerts.alerted(connection, rule.name, accounts, low)
         low = min((low, *(one.first_at for one in alerted)))
-        subjects = alerts.subjects(connection, rule, sizing, venues, accounts, low)
+        # of a venue that is left out by now, what was announced is still looked after
+        read = sorted({*venues, *(one.venue for one in alerted)})
+        subjects = alerts.subjects(connection, rule, sizing, read, accounts, low)
         near = [one for one in subjects if one.last_at >= low]
         asked = [(one.venue, one.account) for one in near if rule.step(one) is not None]
         asked += [(one.venue, one.account) for one in alerted]
         known = alerts.known(connection, rule, asked)
-        excluded = {key for key, one in known.items() if one.never or one.is_left_out}
+        excluded = {
+            (venue, account)
+            for (venue, account), one in known.items()
+            if one.never or one.is_left_out or not _is_in(rule, venue)
+        }
         recent = alerts.recent(connection, rule.name, accounts, rule.cool_down)
         decisions = decide(rule, sizing.gap, self.since, now, near, alerted, recent, excluded)
         return sum(self._write(decision, known) for decision in decisions)

@@ -81,7 +81,7 @@ def _go_on(
             keep_up_at = now + KEEP_UP
         for sender in senders:
             if sender.problem is not None:
-                raise IndexerError(f"{sender.target.name}: {sender.problem} ended its sending")
+                raise IndexerError(f"{sender.target.name}: sending ended: {sender.problem}")
         for _ in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
             pass
 

@@ -47,9 +47,8 @@ class Sender(threading.Thread):
         try:
             with connect(self._conninfo) as connection:
                 self._run(connection)
-        except Exception as error:
-            self.problem = type(error).__name__
-            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the process has to end with it
+            self.problem = f"{type(error).__name__}: {error}".partition("\n")[0]
 
     def _run(self, connection: Connection) -> None:
         in_vain = 0

@@ -49,6 +49,8 @@ def register(connection: Connection, rule: AlertRule, since: datetime | None) ->
             {"name": rule.name, "measure": rule.measure, "scope": Jsonb(rule.scope()),
              "since": begin},
         ).fetchone()  # fmt: skip
+    # a transaction that began before this one ended may have noted nothing
+    connection.execute(_SINCE_WHEN, (rule.name,))
     return found[0]  # type: ignore[no-any-return]
 
 
@@ -58,12 +60,16 @@ _REGISTERED = """
 """
 _KNOWN = "UPDATE ledger.alert_rule SET looked_at = now() WHERE name = %(name)s RETURNING since"
 _BEGIN = """
-    INSERT INTO ledger.alert_rule (name, measure, scope, since, registered)
-    VALUES (%(name)s, %(measure)s, %(scope)s, coalesce(%(since)s, now()), pg_current_xact_id())
+    INSERT INTO ledger.alert_rule (name, measure, scope, since)
+    VALUES (%(name)s, %(measure)s, %(scope)s, coalesce(%(since)s, now()))
     ON CONFLICT (name) DO UPDATE
-    SET scope = excluded.scope, since = excluded.since, registered = excluded.registered,
-        seen = NULL, looked_at = now()
+    SET scope = excluded.scope, since = excluded.since, registered = NULL, seen = NULL,
+        looked_at = now()
     RETURNING since
+"""
+_SINCE_WHEN = """
+    UPDATE ledger.alert_rule SET registered = pg_snapshot_xmax(pg_current_snapshot())
+    WHERE name = %s AND seen IS NULL
 """
 
 
@@ -91,8 +97,8 @@ class Changes(NamedTuple):
 def changes(connection: Connection, name: str) -> Changes | None:
     """Changes that a rule has not looked at; None where there are none. Cheap when there are none.
 
-    One that a transaction noted which was running when the rule was first known may have no note:
-    until all of these have ended, everything is looked at."""
+    Transactions that were running when the rule was first known may have noted nothing: when all of
+    them have ended, everything is looked at once more."""
     rows: list[Any] = prepared.execute(connection, _CHANGES, (name,))
     if not rows:
         return None
@@ -109,7 +115,8 @@ def changes(connection: Connection, name: str) -> Changes | None:
 # a snapshot of another server, as after a restore, is of transactions that are still to come.
 _CHANGES = """
     WITH rule AS (
-        SELECT seen, seen IS NULL OR pg_snapshot_xmin(pg_current_snapshot()) <= registered
+        SELECT seen, coalesce(pg_snapshot_xmin(pg_current_snapshot()) >= registered, false)
+                   OR seen IS NULL
                    OR pg_snapshot_xmax(seen) > pg_snapshot_xmax(pg_current_snapshot()) AS is_all
         FROM ledger.alert_rule WHERE name = $1
     )
@@ -126,8 +133,14 @@ _CHANGES = """
 def saw(connection: Connection, name: str, snapshot: str) -> None:
     """All that a snapshot shows was looked at; what nobody has to look at any more is forgotten."""
     connection.execute(
-        "UPDATE ledger.alert_rule SET seen = %s::pg_snapshot, looked_at = now() WHERE name = %s",
-        (snapshot, name),
+        """
+        UPDATE ledger.alert_rule
+        SET seen = %(snapshot)s::pg_snapshot, looked_at = now(),
+            registered = CASE WHEN pg_snapshot_xmin(%(snapshot)s::pg_snapshot) < registered
+                         THEN registered END
+        WHERE name = %(name)s
+        """,
+        {"snapshot": snapshot, "name": name},
     )
     connection.execute(
         """
@@ -170,9 +183,7 @@ def accounts_of(
         if one.account is None and one.venue in venues and one.high >= since
     ]
     watched = None if rule.above is not None else sorted(rule.accounts)
-    found_at: list[Any] = [
-        (one.account, one.low) for one in found.changes if one.account and one.venue in venues
-    ]
+    found_at: list[Any] = [(one.account, one.low) for one in found.changes if one.account]
     for span in dict.fromkeys(spans):
         found_at += prepared.execute(connection, _LIQUIDATED, (*span, watched))
     if found.is_all:
@@ -284,12 +295,10 @@ _ACTIONS = """
 
 
 def alerted(
-    connection: Connection, name: str, venues: Sequence[str], accounts: Sequence[str], low: datetime
+    connection: Connection, name: str, accounts: Sequence[str], low: datetime
 ) -> list[Alerted]:
     """What was said of accounts that lasted until `low` or later."""
-    rows: list[Any] = prepared.execute(
-        connection, _ALERTED, (name, list(accounts), low, list(venues))
-    )
+    rows: list[Any] = prepared.execute(connection, _ALERTED, (name, list(accounts), low))
     return [Alerted(*row) for row in rows]
 
 
@@ -297,7 +306,7 @@ _ALERTED = """
     SELECT key, venue, account, dex, first_at, last_at, usd, step, revision, state, gone_at,
            alert_id
     FROM ledger.alerted
-    WHERE rule = $1 AND account = ANY ($2) AND last_at >= $3 AND venue = ANY ($4)
+    WHERE rule = $1 AND account = ANY ($2) AND last_at >= $3
     ORDER BY first_at, key
 """
 

@@ -18,7 +18,7 @@ CREATE TABLE ledger.alert_rule (
     measure text NOT NULL,
     scope jsonb NOT NULL,
     since timestamptz NOT NULL,
-    registered xid8 NOT NULL,
+    registered xid8,
     seen pg_snapshot,
     looked_at timestamptz NOT NULL DEFAULT now()
 );
@@ -150,7 +150,8 @@ COMMENTS = {
     " anew.",
     "scope": "Of whom and where it announces; no target stands here.",
     "since": "What ended before is not announced.",
-    "registered": "The transaction that began to look: changes of those before it have no note.",
+    "registered": "Transactions before this one may have noted nothing of their changes; NULL when"
+    " all of them have ended and were looked at.",
     "seen": "The transactions whose changes were looked at; NULL: all has to be looked at.",
     "looked_at": "When it last looked, to the minute; after a week without, it begins anew.",
     "xid": "The transaction of the change.",
