@@ -11,6 +11,7 @@ HYPERLIQUID_API    where to ask what accounts of the exchange hold
 HYPERLIQUID_STREAM_KEY  what opens the feed of a vendor of its fills
 LIGHTER_API, PARADEX_API, EXTENDED_API, EXTENDED_STREAM, ASTER_STREAM
                    where to ask other exchanges for trades, or to listen to them
+INDEXER_ALERT_TO   where alerts go: Apprise addresses, separated by blanks
 AWS_*              read by boto3 for s3:// addresses
 """
 
@@ -24,7 +25,8 @@ from indexer.store.server import default_data_dir
 
 _NAMES = (
     *("DATABASE_URL", "INDEXER_DATA_DIR", "INDEXER_PG_BIN", "INDEXER_DEPLOYMENTS"),
-    *("HYPERLIQUID_API", "HYPERLIQUID_STREAM_KEY", "INDEXER_LOGIN_PASSWORD"),
+    *("HYPERLIQUID_API", "HYPERLIQUID_STREAM_KEY"),
+    *("INDEXER_LOGIN_PASSWORD", "INDEXER_ALERT_TO"),
 )
 _PERPS = ("LIGHTER_API", "PARADEX_API", "EXTENDED_API", "EXTENDED_STREAM", "ASTER_STREAM")
 _HYPERLIQUID_API = "https://api.hyperliquid.xyz"
@@ -42,6 +44,7 @@ class Settings:
     hyperliquid_api: str
     hyperliquid_stream_key: str | None
     login_password: str | None
+    alert_to: str | None
     perps: Mapping[str, str]  # by the names of their variables
 
     def __repr__(self) -> str:
@@ -86,6 +89,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
         hyperliquid_api=environment.get("HYPERLIQUID_API", _HYPERLIQUID_API),
         hyperliquid_stream_key=environment.get("HYPERLIQUID_STREAM_KEY"),
         login_password=environment.get("INDEXER_LOGIN_PASSWORD"),
+        alert_to=environment.get("INDEXER_ALERT_TO"),
         perps={name: environment[name] for name in _PERPS if name in environment},
     )
 

@@ -55,8 +55,10 @@ def starter() -> Iterator[Starter]:
 
 def serve() -> None:
     """Fork for each line of stdin; the child leaves through the top, as a program does."""
+    import apprise
     import boto3  # noqa: F401 - what S3 and the chains need is imported once too
 
+    apprise.Apprise.instantiate("json://localhost")  # reads all its plugins, which takes a second
     import indexer.chain.follow  # noqa: F401
     from indexer.cli import main
 

@@ -26,6 +26,7 @@ PURE = {
     *("candidates", "perp_feeds"),
     *("account_model", "account_kinds", "owner_answers", "owners"),
     *("catalogue", "golden", "published"),
+    *("outbound", "explorers", "alert_model"),
 }
 
 # A file or folder of indexer/ and the others that it may import. A new one wants a row here.
@@ -97,6 +98,7 @@ MAY_IMPORT = {
         "positions",
         "roles",
         "account_model",
+        "alert_model",
     },
     "settings": {"errors", "store"},
     "sync": (PURE | {"sources", "store"}) - {"labels"},
@@ -119,11 +121,15 @@ MAY_IMPORT = {
         "venues",
     },
     "perp_samples": {"errors", "model", "perp_feeds", "sources", "store", "venues"},
+    "outbound": set(),
+    "explorers": set(),
+    "alert_model": {"model"},
+    "alerts": {"errors", "outbound", "explorers", "alert_model", "report", "store"},
     "studies": {"errors", "model", "venues"},
     "report": {"errors", "model", "methodology", "store"},
     "cli": PURE
     | {"resources", "settings", "sources", "store", "sync", "report", "chain"}
-    | {"watch", "census", "samples", "dydx", "perp_samples"},
+    | {"watch", "census", "samples", "dydx", "perp_samples", "alerts"},
     "__main__": {"cli"},
 }
 

@@ -46,6 +46,7 @@ CHAINS = (ROOT / "docs" / "chains.md").read_text()
 VALUES = (ROOT / "docs" / "values.md").read_text()
 DEFINITIONS = (ROOT / "docs" / "definitions.md").read_text()
 LABELS = (ROOT / "docs" / "labels.md").read_text()
+ALERTS = (ROOT / "docs" / "alerts.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,13 @@ def label_files(tmp_path: Path) -> None:
     (tmp_path / "whales.csv").write_text(f"account,label\n{account},whale\n")
     (tmp_path / "truth.csv").write_text(f"account,label,truth\n{account},whale,yes\n")
     (tmp_path / "ours.csv").write_text(blocks(LABELS, "csv")[0])
+
+
+@pytest.fixture
+def alert_targets(tmp_path: Path) -> None:
+    """Where alerts go that are never sent: nothing large happened since the first start."""
+    (tmp_path / "targets.txt").write_text("desk jsons://1.1.1.1/liquidations\n")
+    (tmp_path / "targets.txt").chmod(0o600)
 
 
 @cache
@@ -165,7 +173,7 @@ def runnable(text: str, node: Path, key: str) -> list[str]:
     return [key if word.startswith("hyperliquid/") else word for word in words]
 
 
-@pytest.mark.usefixtures("price_file", "interest_file", "label_files")
+@pytest.mark.usefixtures("price_file", "interest_file", "label_files", "alert_targets")
 def test_the_examples_of_help_run(
     indexer: Command,
     connection: Connection,
@@ -202,6 +210,14 @@ def shown(page: str) -> list[str]:
     lines = [line for block in blocks(page) for line in block.splitlines()
              if line.startswith("indexer ")]  # fmt: skip
     return [line for line in lines if "s3://" not in line and " follow " not in line]
+
+
+@pytest.mark.usefixtures("alert_targets")
+def test_the_examples_of_alerts_run(quick_indexer: Command) -> None:
+    done = [quick_indexer(*shlex.split(line)[1:]) for line in shown(ALERTS)]
+
+    assert len(done) == 3
+    assert [(run.args, run.stderr) for run in done if run.returncode != 0] == []
 
 
 @pytest.mark.usefixtures("price_file", "interest_file", "definition_file", "label_files")

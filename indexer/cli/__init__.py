@@ -19,6 +19,7 @@ from indexer import labels, resources, settings, sync
 from indexer.cli import (
     access,
     accounts,
+    alerts,
     audit,
     chains,
     debt,
@@ -357,6 +358,7 @@ main.add_command(totals.total)
 main.add_command(totals.list_definitions)
 main.add_command(totals.reconcile)
 main.add_command(watch.watch)
+main.add_command(alerts.alert)
 main.add_command(fills.fills)
 main.add_command(trades.trades)
 main.add_command(roles.roles)

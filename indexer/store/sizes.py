@@ -58,13 +58,14 @@ class Sizing(NamedTuple):
     """A definition that says what an account suffered.
 
     `meaning` changes with what it means; `query` gives the episodes of rows of accounts within
-    times, on `venues`."""
+    times, on `venues`, and `rows` the rows themselves."""
 
     definition: str
     meaning: str
     gap: timedelta
     query: str
     venues: list[str]
+    rows: str
 
 
 def sizing(connection: Connection, definition: str) -> Sizing:
@@ -81,7 +82,7 @@ def sizing(connection: Connection, definition: str) -> Sizing:
 
 _DEFINED = """
     SELECT body, hash || ' ' || md5(account_query || query), gap,
-           ledger.episodes_query(account_query), ledger.venues_with_rows()
+           ledger.episodes_query(account_query), ledger.venues_with_rows(), account_query
     FROM ledger.definition WHERE id = $1
 """
 _BELOW_ZERO = {"margin_lost", "realised", "bonus", "loss"}

@@ -1,0 +1,1 @@
+"""Alerts: messages on large liquidations, sent by a process of its own."""
