@@ -95,6 +95,11 @@ class Commands(click.Group):
             fail(str(error))
         except psycopg.errors.DiskFull as error:
             fail(f"the database's disk is full; what was committed is kept: {_first(error)}")
+        except psycopg.errors.InsufficientPrivilege as error:
+            fail(
+                f"database: {_first(error)}: the role in DATABASE_URL may not do this; commands"
+                " need the role that made the schemas, others may read liq with psql"
+            )
         except psycopg.Error as error:
             fail(f"database: {_first(error)}")
         except OSError as error:

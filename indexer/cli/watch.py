@@ -14,8 +14,9 @@ import click
 import psycopg
 
 from indexer import settings, sync
-from indexer.cli import chains
+from indexer.cli import chains, completion
 from indexer.cli.console import Duration, Number, connected, fail, out, say, usage
+from indexer.cli.shown import formatted, listing, show_all
 from indexer.errors import SourceFault
 from indexer.report import positions as shown
 from indexer.report.text import count_of, moment
@@ -42,7 +43,7 @@ class Address(click.ParamType[str]):
 
 
 @click.command()
-@click.argument("venues", nargs=-1, metavar="[VENUE...]")
+@click.argument("venues", nargs=-1, metavar="[VENUE...]", shell_complete=completion.venues)
 @click.option("--label", default="whale", show_default=True, help="Whom to watch.")
 @click.option(
     "--account", "accounts", type=Address(), multiple=True, metavar="0x…",
@@ -228,10 +229,7 @@ def _line(number: int, looked: "Looked", stand: positions.Summary) -> str:
 
 @click.command("positions")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True)
-@click.option(
-    "--format", "form", type=click.Choice(["table", "md", "json"]), default="table",
-    show_default=True,
-)  # fmt: skip
+@formatted(says="csv has a row for each position.")
 def report_positions(top: int, form: str) -> None:
     """Watched accounts: who is under water, who is closest to liquidation, and what became of
     positions that are not there any more.
@@ -245,5 +243,12 @@ def report_positions(top: int, form: str) -> None:
             click.echo(shown.to_json(found))
         case "md":
             click.echo(shown.to_markdown(found))
+        case "csv":
+            show_all(
+                [listing(name, _OF_POSITIONS, rows) for name, rows in shown.kinds(found)], form
+            )
         case _:
             shown.to_terminal(found, out)
+
+
+_OF_POSITIONS = {name: name for name in positions.Shown.__struct_fields__}

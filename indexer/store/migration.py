@@ -19,7 +19,7 @@ _ATTEMPTS = 60
 
 def upgrade(conninfo: str, revision: str = "head") -> None:
     """Apply all migrations that are not applied, in one transaction; raises ConfigError when
-    somebody keeps the tables locked."""
+    somebody keeps the tables locked, and what the server itself says of a role without rights."""
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool
     )
@@ -31,6 +31,10 @@ def upgrade(conninfo: str, revision: str = "head") -> None:
             except sqlalchemy.exc.OperationalError as error:
                 if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
                     raise
+            except sqlalchemy.exc.ProgrammingError as error:
+                if isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+                    raise error.orig from None
+                raise
     finally:
         engine.dispose()
     raise ConfigError("the tables stay locked by another transaction: end it and try again")
