@@ -119,11 +119,12 @@ MAY_IMPORT = {
         "venues",
     },
     "perp_samples": {"errors", "model", "perp_feeds", "sources", "store", "venues"},
+    "serve": {"errors", "store"},
     "studies": {"errors", "model", "venues"},
     "report": {"errors", "model", "methodology", "store"},
     "cli": PURE
     | {"resources", "settings", "sources", "store", "sync", "report", "chain"}
-    | {"watch", "census", "samples", "dydx", "perp_samples"},
+    | {"watch", "census", "samples", "dydx", "perp_samples", "serve"},
     "__main__": {"cli"},
 }
 

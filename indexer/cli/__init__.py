@@ -28,6 +28,7 @@ from indexer.cli import (
     interest,
     label_sets,
     roles,
+    serve,
     streams,
     totals,
     trades,
@@ -369,6 +370,7 @@ main.add_command(label_sets.labels)
 main.add_command(venues.venues)
 main.add_command(verify.verify)
 main.add_command(completion.completion)
+main.add_command(serve.serve)
 
 
 @main.command()

@@ -15,7 +15,7 @@ from indexer.cli.shown import Listing, formatted, listing, show
 from indexer.errors import SourceFault
 from indexer.store import price_files, rollups, values
 from indexer.store import prices as stored
-from indexer.store.database import Connection
+from indexer.store.database import Connection, conninfo_of
 
 REASONS_SHOWN = 3
 UNMET_SHOWN = 5
@@ -90,7 +90,9 @@ def _fill(
             say(f"{chain}: no endpoint, so no new prices; set {settings.rpc_name(chain)}")
             continue
         try:
-            with chains.source_of(chosen.settings, chain, budget) as source:
+            with chains.source_of(
+                chosen.settings, chain, budget, conninfo_of(connection)
+            ) as source:
                 chains.price(connection, source, chosen.decoder, venues, again=again)
         except SourceFault as fault:
             faults.append(str(fault))

@@ -21,7 +21,7 @@ from indexer.errors import SourceFault
 from indexer.report import positions as shown
 from indexer.report.text import count_of, moment
 from indexer.store import positions
-from indexer.store.database import Connection
+from indexer.store.database import Connection, conninfo_of
 
 if TYPE_CHECKING:
     from indexer.sources.evm import EvmSource
@@ -212,7 +212,9 @@ class _Watcher:
 
     def _source(self, chain: str) -> "EvmSource":
         if chain not in self._sources:
-            opening = chains.source_of(self._chosen.settings, chain, self._budget)
+            opening = chains.source_of(
+                self._chosen.settings, chain, self._budget, conninfo_of(self._connection)
+            )
             self._sources[chain] = self._stack.enter_context(opening)
         return self._sources[chain]
 
