@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WRITERS = {
     *("accounts", "backfill", "check", "completion", "db psql", "db start", "db stop", "debt"),
     *("demo", "fills", "follow", "interest fetch", "interest import", "labels import"),
-    *("labels never", "prices import", "redecode", "roles", "trades", "watch"),
+    *("labels never", "prices import", "redecode", "roles", "serve", "trades", "watch"),
 }
 
 
@@ -112,7 +112,7 @@ def options_of(words: str, connection: Connection) -> list[str]:
         "explain": ["key"], "labels evaluate": ["truth.csv"],
         "total": ["--window", "2025-10-10..2025-11-10"],
         "reconcile": ["strict/v1", "gross_legs/v1", "--window", "2025-10-10..2025-11-10"],
-        "report episode": ["--top", "2"],
+        "report episode": ["--top", "2"], "top": ["--once"],
     }  # fmt: skip
     if words == "explain":
         return [str(rows(connection, "SELECT min(key) FROM liq.liquidations")[0][0])]

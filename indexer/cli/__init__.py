@@ -27,9 +27,11 @@ from indexer.cli import (
     fills,
     interest,
     label_sets,
+    logs,
     roles,
     serve,
     streams,
+    top,
     totals,
     trades,
     values,
@@ -45,6 +47,7 @@ from indexer.cli.console import (
     connected,
     err,
     fail,
+    fault,
     out,
     prepared,
     say,
@@ -75,6 +78,7 @@ def main() -> None:
 
     Example: indexer demo
     """
+    logs.begin()
 
 
 VENUES = click.argument(
@@ -106,6 +110,7 @@ RPC = click.option(
 @click.option("--account", metavar="0x…", help="Whose fills an API answer holds that does not say.")
 @RPC
 @chains.budgeted
+@logs.logged
 def backfill(
     venues: tuple[str, ...],
     begin: str,
@@ -188,7 +193,7 @@ def _report_backfill(
         status.holes(connection, low=tally.low, high=tally.high) if tally.low is not None else []
     )
     for problem in (*tally.faults, *missing[:HOLES_SHOWN]):
-        err.print(f"[bold red]fault:[/] {escape(str(problem))}", soft_wrap=True)
+        fault(str(problem))
     if len(missing) > HOLES_SHOWN:
         say(f"and {len(missing) - HOLES_SHOWN} more holes: indexer status")
     if tally.faults or missing:
@@ -197,7 +202,10 @@ def _report_backfill(
 
 @contextmanager
 def _progress() -> Iterator[sync.Progress]:
-    """A bar over all stored bytes with an ETA, on a terminal; nothing elsewhere."""
+    """A bar over all stored bytes with an ETA, on a terminal; lines of files in JSON."""
+    if logs.steps_are_wanted():
+        yield _FileLines()
+        return
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(),
         console=err, transient=True, disable=not err.is_terminal,
@@ -218,6 +226,18 @@ def _progress() -> Iterator[sync.Progress]:
         yield update
 
 
+class _FileLines:
+    """A line for each file when it is begun."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, file: HourFile, size: int, total: int) -> None:
+        if file.file.uri != self._last:
+            self._last = file.file.uri
+            say(f"venue={sync.VENUE} file={Path(file.file.uri).name} of_bytes={total}")
+
+
 @main.command()
 @VENUES
 @click.option("--from", "location", metavar="DIR", help="hyperliquid: where its node writes.")
@@ -229,6 +249,7 @@ def _progress() -> Iterator[sync.Progress]:
 )  # fmt: skip
 @RPC
 @chains.budgeted
+@logs.logged
 def follow(
     venues: tuple[str, ...],
     location: str | None,
@@ -371,6 +392,7 @@ main.add_command(venues.venues)
 main.add_command(verify.verify)
 main.add_command(completion.completion)
 main.add_command(serve.serve)
+main.add_command(top.top)
 
 
 @main.command()

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from indexer import settings
 from indexer.chain.values import LAST_SECONDS, Valuer, terms_of
+from indexer.cli import logs
 from indexer.cli.console import connected, err, fail, out, prepared, say, usage
 from indexer.decode import Decoder
 from indexer.errors import ConfigError, IndexerError, SourceFault
@@ -280,7 +281,12 @@ def _value(
 
 @contextmanager
 def progress_of(chain: str) -> Iterator[Callable[[int, int, int], None]]:
-    """A bar over blocks with events and ETA, on a terminal; nothing elsewhere."""
+    """A bar over blocks with events and ETA, on a terminal; lines of steps in JSON."""
+    if logs.steps_are_wanted():
+        yield lambda done, total, events: say(
+            f"chain={chain} done={done} of={total} events={events}"
+        )
+        return
     bar = Progress(
         TextColumn(chain), BarColumn(), MofNCompleteColumn(), TextColumn("blocks"),
         TextColumn("{task.fields[events]:,} events"), TimeRemainingColumn(),

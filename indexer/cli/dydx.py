@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from indexer import settings
 from indexer.cli.chains import Budget, progress_of
-from indexer.cli.console import connected, err, fail, out, say, usage
+from indexer.cli.console import connected, err, fail, fault, out, say, usage
 from indexer.store import rollups, status
 from indexer.store.database import Connection, connect_briefly, conninfo_of
 
@@ -87,7 +87,10 @@ def _blocks(low: int, high: int) -> str:
 
 def _show(word: str, lines: Sequence[str]) -> None:
     for line in lines[:SHOWN]:
-        err.print(f"[bold red]{word}:[/] {escape(line)}", soft_wrap=True)
+        if word == "fault":
+            fault(line)
+        else:
+            err.print(f"[bold red]{word}:[/] {escape(line)}", soft_wrap=True)
     if len(lines) > SHOWN:
         say(f"and {len(lines) - SHOWN} more")
 

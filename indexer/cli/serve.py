@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from indexer.cli import completion
+from indexer.cli import completion, logs
 from indexer.cli.console import Duration, prepared, say
 from indexer.cli.watch import until_stopped
 from indexer.errors import ConfigError
@@ -44,6 +44,7 @@ class Listen(click.ParamType[tuple[str, int]]):
     "--venue", "venues", multiple=True, metavar="VENUE", shell_complete=completion.venues,
     help="What /ready is about; by default all venues that are covered.",
 )  # fmt: skip
+@logs.logged
 def serve(listen: tuple[str, int], max_lag: timedelta, venues: tuple[str, ...]) -> None:
     """Answer monitors over HTTP until stopped with Ctrl-C or SIGTERM: /metrics for Prometheus,
     /health, and /ready with what is late.

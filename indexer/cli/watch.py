@@ -14,7 +14,7 @@ import click
 import psycopg
 
 from indexer import settings, sync
-from indexer.cli import chains, completion
+from indexer.cli import chains, completion, logs
 from indexer.cli.console import Duration, Number, connected, fail, out, say, usage
 from indexer.cli.shown import formatted, listing, show_all
 from indexer.errors import SourceFault
@@ -60,6 +60,7 @@ class Address(click.ParamType[str]):
     help="hyperliquid: the most weight a minute, of the 1,200 that an address of yours has.",
 )  # fmt: skip
 @chains.budgeted
+@logs.logged
 def watch(
     venues: tuple[str, ...],
     label: str,
