@@ -12,6 +12,7 @@ HYPERLIQUID_STREAM_KEY  what opens the feed of a vendor of its fills
 LIGHTER_API, PARADEX_API, EXTENDED_API, EXTENDED_STREAM, ASTER_STREAM
                    where to ask other exchanges for trades, or to listen to them
 INDEXER_ALERT_TO   where alerts go: Apprise addresses, separated by blanks
+INDEXER_LOG        text or json: how lines on stderr are written
 AWS_*              read by boto3 for s3:// addresses
 """
 
@@ -92,6 +93,31 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
         alert_to=environment.get("INDEXER_ALERT_TO"),
         perps={name: environment[name] for name in _PERPS if name in environment},
     )
+
+
+def log_form(environment: Mapping[str, str] = os.environ) -> str:
+    """How lines on stderr are written. Raises ConfigError for what is neither."""
+    form = environment.get("INDEXER_LOG", "text")
+    if form not in ("text", "json"):
+        raise ConfigError("INDEXER_LOG is neither text nor json")
+    return form
+
+
+def secrets(environment: Mapping[str, str] = os.environ) -> tuple[list[str], list[str]]:
+    """What may hold a key and must never be shown: addresses, and words. Raises nothing."""
+    urls = [
+        url.strip()
+        for name, value in environment.items()
+        if name.startswith("RPC_") or name in (*_PERPS, "HYPERLIQUID_API")
+        for url in value.split(",")
+        if url.strip()
+    ]
+    words = [
+        value
+        for name in ("DATABASE_URL", "HYPERLIQUID_STREAM_KEY", "PGPASSWORD")
+        if (value := environment.get(name, "").strip())
+    ]
+    return urls, words
 
 
 def environment_with(**added: str | None) -> dict[str, str]:

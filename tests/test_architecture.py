@@ -125,11 +125,12 @@ MAY_IMPORT = {
     "explorers": set(),
     "alert_model": {"model"},
     "alerts": {"errors", "outbound", "explorers", "alert_model", "report", "store"},
+    "serve": {"errors", "store"},
     "studies": {"errors", "model", "venues"},
     "report": {"errors", "model", "methodology", "store"},
     "cli": PURE
     | {"resources", "settings", "sources", "store", "sync", "report", "chain"}
-    | {"watch", "census", "samples", "dydx", "perp_samples", "alerts"},
+    | {"watch", "census", "samples", "dydx", "perp_samples", "alerts", "serve"},
     "__main__": {"cli"},
 }
 

@@ -22,14 +22,18 @@ from indexer.cli import (
     alerts,
     audit,
     chains,
+    completion,
     debt,
     dydx,
     episodes,
     fills,
     interest,
     label_sets,
+    logs,
     roles,
+    serve,
     streams,
+    top,
     totals,
     trades,
     values,
@@ -45,12 +49,14 @@ from indexer.cli.console import (
     connected,
     err,
     fail,
+    fault,
     out,
     prepared,
     say,
     usage,
     write_report,
 )
+from indexer.cli.shown import Listing, exact, formatted, listing, show, show_all, to_json
 from indexer.errors import ConfigError
 from indexer.model import Rule
 from indexer.perp_feeds import FEEDS
@@ -74,9 +80,12 @@ def main() -> None:
 
     Example: indexer demo
     """
+    logs.begin()
 
 
-VENUES = click.argument("venues", nargs=-1, required=True, metavar="VENUE...")
+VENUES = click.argument(
+    "venues", nargs=-1, required=True, metavar="VENUE...", shell_complete=completion.venues
+)
 ACCOUNTS = click.option(
     "--accounts/--no-accounts", default=True, show_default=True,
     help="hyperliquid: also add up every account's fills by day, or take liquidations only (much"
@@ -103,6 +112,7 @@ RPC = click.option(
 @click.option("--account", metavar="0x…", help="Whose fills an API answer holds that does not say.")
 @RPC
 @chains.budgeted
+@logs.logged
 def backfill(
     venues: tuple[str, ...],
     begin: str,
@@ -185,7 +195,7 @@ def _report_backfill(
         status.holes(connection, low=tally.low, high=tally.high) if tally.low is not None else []
     )
     for problem in (*tally.faults, *missing[:HOLES_SHOWN]):
-        err.print(f"[bold red]fault:[/] {escape(str(problem))}", soft_wrap=True)
+        fault(str(problem))
     if len(missing) > HOLES_SHOWN:
         say(f"and {len(missing) - HOLES_SHOWN} more holes: indexer status")
     if tally.faults or missing:
@@ -194,7 +204,10 @@ def _report_backfill(
 
 @contextmanager
 def _progress() -> Iterator[sync.Progress]:
-    """A bar over all stored bytes with an ETA, on a terminal; nothing elsewhere."""
+    """A bar over all stored bytes with an ETA, on a terminal; lines of files in JSON."""
+    if logs.steps_are_wanted():
+        yield _FileLines()
+        return
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(),
         console=err, transient=True, disable=not err.is_terminal,
@@ -215,6 +228,18 @@ def _progress() -> Iterator[sync.Progress]:
         yield update
 
 
+class _FileLines:
+    """A line for each file when it is begun."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __call__(self, file: HourFile, size: int, total: int) -> None:
+        if file.file.uri != self._last:
+            self._last = file.file.uri
+            say(f"venue={sync.VENUE} file={Path(file.file.uri).name} of_bytes={total}")
+
+
 @main.command()
 @VENUES
 @click.option("--from", "location", metavar="DIR", help="hyperliquid: where its node writes.")
@@ -227,6 +252,7 @@ def _progress() -> Iterator[sync.Progress]:
 @RPC
 @chains.budgeted
 @access.guarded
+@logs.logged
 def follow(
     venues: tuple[str, ...],
     location: str | None,
@@ -368,6 +394,9 @@ main.add_command(debt.debt)
 main.add_command(label_sets.labels)
 main.add_command(venues.venues)
 main.add_command(verify.verify)
+main.add_command(completion.completion)
+main.add_command(serve.serve)
+main.add_command(top.top)
 
 
 @main.command()
@@ -377,13 +406,17 @@ main.add_command(verify.verify)
 )  # fmt: skip
 @click.option(
     "--definition", default=sizes.DEFINITION, show_default=True,
+    shell_complete=completion.definitions,
     help="What a size is: indexer definitions.",
 )  # fmt: skip
 @click.option(
     "--since", type=Moment(), help="Look too at all accounts with facts from this time on, UTC."
 )
 @click.option("--again", is_flag=True, help="Look at all accounts, whether they changed or not.")
-def label(file: Path | None, definition: str, since: datetime | None, again: bool) -> None:
+@formatted()
+def label(
+    file: Path | None, definition: str, since: datetime | None, again: bool, form: str
+) -> None:
     """Flag large liquidations and label accounts; withdraw what no longer holds.
 
     Looks at the accounts whose facts changed since the last run, which gives what looking at all
@@ -395,25 +428,35 @@ def label(file: Path | None, definition: str, since: datetime | None, again: boo
     """
     rules = labels.rules(file.read_bytes() if file else b"")
     with connected() as connection:
-        _label(connection, rules, definition=definition, since=since, again=again)
+        _label(connection, rules, form, definition=definition, since=since, again=again)
 
 
-def _label(connection: Connection, rules: list[Rule], **choices: Any) -> None:
+def _label(connection: Connection, rules: list[Rule], form: str = "table", **choices: Any) -> None:
     never_labelled.keep(connection, "project", label_sets.never_of_project())
-    table = Table("rule", "makes", "new", "withdrawn", "standing", "what it says", box=None)
     changes = labeler.apply(connection, rules, **choices)
     standing = labeler.standing(connection)
-    for change in changes:
-        table.add_row(
-            f"{change.rule.id} v{change.rule.version}", change.rule.makes, f"{change.new:,}",
-            f"{change.withdrawn:,}", f"{standing.get(change.rule.id, 0):,}", str(change.rule),
-        )  # fmt: skip
-    out.print(table)
+    rows = [
+        (
+            f"{change.rule.id} v{change.rule.version}", change.rule.makes, change.new,
+            change.withdrawn, standing.get(change.rule.id, 0), str(change.rule),
+        )
+        for change in changes
+    ]  # fmt: skip
+    show(Listing("rules", _OF_RULES, rows), form)
+
+
+_OF_RULES = {
+    "rule": "rule", "makes": "makes", "new": "new", "withdrawn": "withdrawn",
+    "standing": "standing", "says": "what it says",
+}  # fmt: skip
 
 
 @main.group()
 def report() -> None:
-    """Reports over a window of chain time."""
+    """Reports over a window of chain time.
+
+    Example: indexer report whales --since 24h
+    """
 
 
 report.add_command(watch.report_positions)
@@ -459,73 +502,59 @@ def report_whales(
 
 
 @main.command("status")
-def show_status() -> None:
+@formatted(says="csv and md have a section for each kind of source, json a list.")
+def show_status(form: str) -> None:
     """Per venue: what is covered, missing, undecoded, and how far behind.
 
     Example: indexer status
+
+    Example: indexer status --format json
     """
     with connected() as connection:
-        rows, missing = status.status(connection), status.holes(connection)
-        followed = status.chains(connection)
-        sampled = status.samples(connection)
-    if not rows and not followed and not sampled:
+        found = [
+            listing("venues", _OF_VENUES, status.status(connection)),
+            listing("chains", _OF_CHAINS, status.chains(connection)),
+            listing("samples", _OF_SAMPLES, status.samples(connection)),
+        ]
+        missing = status.holes(connection)
+    if form != "table":
+        show_all([*found, listing("missing", _OF_HOLES, missing)], form)
+        return
+    if not any(one.rows for one in found):
         out.print("nothing is indexed yet: indexer backfill hyperliquid --from DIR")
         return
-    table = Table(
-        "venue", "facts", "covered blocks", "from", "to (UTC)", "missing", "undecoded", "lag",
-        "read as", box=None,
-    )  # fmt: skip
-    for row in rows:
-        table.add_row(
-            row.venue, row.facts, f"{row.blocks:,}", f"{row.first_at:%Y-%m-%d %H:%M:%S}",
-            f"{row.last_at:%Y-%m-%d %H:%M:%S}", f"{row.missing:,}", f"{row.undecoded:,}",
-            str(timedelta(seconds=row.lag_s)), row.verification,
-        )  # fmt: skip
-    if table.rows:
-        out.print(table)
-    _show_chains(followed)
-    _show_samples(sampled)
+    show_all(found, form)
     for hole in missing[:HOLES_SHOWN]:
         out.print(escape(str(hole)), soft_wrap=True)
     if len(missing) > HOLES_SHOWN:
         out.print(f"and {len(missing) - HOLES_SHOWN} more in the view liq.missing")
 
 
-def _show_chains(followed: Iterable[status.ChainStatus]) -> None:
-    table = Table(
-        "chain", "tip", "final", "written", "reorgs", "waiting", "quarantined", "checked to",
-        "corrected", "stopped", box=None,
-    )  # fmt: skip
-    for row in followed:
-        table.add_row(
-            row.chain, f"{row.tip_block:,}", f"{row.finalized_block:,}",
-            f"{timedelta(seconds=row.age_s)} ago", f"{row.reorgs:,}", f"{row.waiting:,}",
-            f"{row.quarantined:,}", "" if row.checked_to is None else f"{row.checked_to:,}",
-            f"{row.missed:,}", escape(row.stopped or ""),
-        )  # fmt: skip
-    if table.rows:
-        out.print()
-        out.print(table)
-
-
-def _show_samples(sampled: Iterable[status.SampleStatus]) -> None:
-    table = Table(
-        "venue", "source", "accounts", "from", "to (UTC)", "pieces", "lacking", "read as", box=None
-    )
-    for row in sampled:
-        table.add_row(
-            row.venue, escape(row.source), f"{row.accounts:,}" if row.accounts else "all",
-            f"{row.first_at:%Y-%m-%d %H:%M:%S}", f"{row.last_at:%Y-%m-%d %H:%M:%S}",
-            f"{row.pieces:,}", f"{row.lacking:,}", "sample",
-        )  # fmt: skip
-    if table.rows:
-        out.print()
-        out.print(table)
+# Headings by column; a table has no room for those without one.
+_OF_VENUES = {
+    "venue": "venue", "facts": "facts", "blocks": "covered blocks", "block_from": "",
+    "block_to": "", "first_at": "from", "last_at": "to (UTC)", "missing": "missing",
+    "undecoded": "undecoded", "lag_s": "lag", "verification": "read as",
+}  # fmt: skip
+_OF_CHAINS = {
+    "chain": "chain", "tip_block": "tip", "finalized_block": "final", "age_s": "written, ago",
+    "reorgs": "reorgs", "waiting": "waiting", "quarantined": "quarantined",
+    "checked_to": "checked to", "missed": "corrected", "stopped": "stopped",
+}  # fmt: skip
+_OF_SAMPLES = {
+    "venue": "venue", "source": "source", "who": "accounts", "accounts": "", "first_at": "from",
+    "last_at": "to (UTC)", "pieces": "pieces", "lacking": "lacking", "read_as": "read as",
+}  # fmt: skip
+_OF_HOLES = {
+    "venue": "venue", "facts": "facts", "block_from": "from block", "block_to": "to before block",
+    "after_at": "after (UTC)", "before_at": "before (UTC)",
+}  # fmt: skip
 
 
 @main.command()
 @click.argument("key")
-def explain(key: str) -> None:
+@formatted(says="csv and md have a line for each value, json an object for each record.")
+def explain(key: str, form: str) -> None:
     """Walk from the published bytes to the row and the opinions on it.
 
     KEY is that of a row of liq.liquidations or liq.lending_liquidations, venue/event_key of
@@ -534,8 +563,29 @@ def explain(key: str) -> None:
     Example: indexer explain hyperliquid/777010856/WLFI/87867877881544/0xa59f…
     """
     with connected() as connection:
-        for section in explanation.explain(connection, key):
-            _section(section.title, section.records)
+        found = explanation.explain(connection, key)
+    match form:
+        case "table":
+            for section in found:
+                _section(section.title, section.records)
+        case "json":
+            click.echo(
+                to_json(
+                    [
+                        {"section": one.title, "record": record}
+                        for one in found
+                        for record in one.records
+                    ]
+                )
+            )
+        case _:
+            show(Listing("explanation", _OF_VALUES, [
+                (one.title, number, name, exact(value)) for one in found
+                for number, record in enumerate(one.records, 1) for name, value in record.items()
+            ]), form)  # fmt: skip
+
+
+_OF_VALUES = {"section": "section", "record": "record", "name": "name", "value": "value"}
 
 
 def _section(title: str, rows: Iterable[dict[str, Any]]) -> None:
@@ -577,18 +627,27 @@ def demo(html: Path) -> None:
 
 @main.group()
 def db() -> None:
-    """The embedded PostgreSQL server, and the database in use."""
+    """The embedded PostgreSQL server, and the database in use.
+
+    Example: indexer db status
+    """
 
 
 @db.command()
 def start() -> None:
-    """Start the server if it does not run, and bring the schemas up to date."""
+    """Start the server if it does not run, and bring the schemas up to date.
+
+    Example: indexer db start
+    """
     out.print(escape(prepared().psql), soft_wrap=True)
 
 
 @db.command()
 def stop() -> None:
-    """Stop the embedded server; its data stays."""
+    """Stop the embedded server; its data stays.
+
+    Example: indexer db stop
+    """
     chosen = settings.read()
     if chosen.database_url is not None:
         raise ConfigError("DATABASE_URL is set: that server is not ours to stop")
@@ -596,16 +655,29 @@ def stop() -> None:
 
 
 @db.command("status")
-def db_status() -> None:
-    """Say whether the embedded server runs, and where."""
+@formatted()
+def db_status(form: str) -> None:
+    """Say whether the embedded server runs, and where.
+
+    Example: indexer db status
+    """
     chosen = settings.read()
     if chosen.database_url is not None:
-        out.print("DATABASE_URL is set: the embedded server is not used")
+        running, where = None, None
+        said = "DATABASE_URL is set: the embedded server is not used"
+    else:
+        found = server.status(chosen.data_dir)
+        running, where = found is not None, str(found.data_dir if found else chosen.data_dir)
+        said = f"running, data in {where}" if found else f"not running; {where}"
+    if form == "table":
+        out.print(escape(said), soft_wrap=True)
         return
-    running = server.status(chosen.data_dir)
-    out.print(
-        f"running, data in {running.data_dir}" if running else f"not running; {chosen.data_dir}"
-    )
+    show(Listing("server", _OF_SERVER, [(running is not None, running, where)]), form)
+
+
+_OF_SERVER = {
+    "is_embedded": "embedded", "is_running": "running", "data_dir": "data in",
+}  # fmt: skip
 
 
 db.add_command(access.roles)

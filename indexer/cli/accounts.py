@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexer.cli import chains
+from indexer.cli import chains, completion
 from indexer.cli.console import out, say
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ NAMES = {
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[CHAIN...]")
+@click.argument("names", nargs=-1, metavar="[CHAIN...]", shell_complete=completion.venues)
 @click.option("--again", is_flag=True, help="Ask also for accounts that were asked before.")
 @chains.budgeted
 def accounts(

@@ -1,22 +1,25 @@
 """The verb on proofs: which venues, which window; everything else is called."""
 
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
-from typing import Any
+from typing import Any, Protocol
 
 import click
+import msgspec
 from rich.markup import escape
 from rich.table import Table
 
 from indexer import sync
-from indexer.cli import chains, dydx
+from indexer.cli import chains, completion, dydx
 from indexer.cli.console import Moment, connected, err, out
+from indexer.cli.shown import Listing, formatted, show_all
 from indexer.decode import Decoder, layouts
 from indexer.evm_model import EventMap, PerpMap, SiblingMap
 from indexer.store import proof, rollups
 from indexer.store.database import Connection
-from indexer.store.proof import Audit, Covering, Topics
+from indexer.store.proof import Audit, Checked, Covering, Hole, Run, Topics, Violation
 
 SHOWN = 20  # holes, and violations, of a venue
 
@@ -39,12 +42,13 @@ class Window(click.ParamType[tuple[datetime, datetime]]):
 
 
 @click.command()
-@click.argument("venues", nargs=-1, metavar="[VENUE...]")
+@click.argument("venues", nargs=-1, metavar="[VENUE...]", shell_complete=completion.venues)
 @click.option(
     "--window", type=Window(), metavar="FROM..TO",
     help="Block times, UTC, the end itself outside; by default all that is stored.",
 )  # fmt: skip
-def audit(venues: tuple[str, ...], window: tuple[datetime, datetime] | None) -> None:
+@formatted()
+def audit(venues: tuple[str, ...], window: tuple[datetime, datetime] | None, form: str) -> None:
     """Say what was read of a window and how that is known, try the invariants that prove it from
     the data itself, and print a hash of the content.
 
@@ -64,11 +68,16 @@ def audit(venues: tuple[str, ...], window: tuple[datetime, datetime] | None) -> 
         names += of_no_chain
         if not venues:
             names = proof.venues(connection)
-        if not names:
+        if not names and form == "table":
             out.print("nothing is indexed yet: indexer backfill")
-        sound = [_audit(connection, chosen.decoder, name, window) for name in names]
+        told: Told = _Told() if form == "table" else _Listed()
+        sound = [_audit(connection, chosen.decoder, name, window, told) for name in names]
         if not venues:
-            sound.append(_audit_days(connection, window))
+            days = rollups.compare(connection, *(window or ()))
+            told.days(days)
+            sound.append(not any(one.differs for one in days))
+    if isinstance(told, _Listed):
+        show_all(told.listings(), form)
     if not all(sound):
         sys.exit(1)
 
@@ -78,8 +87,9 @@ def _audit(
     decoder: Decoder,
     venue: str,
     window: tuple[datetime, datetime] | None,
+    told: "Told",
 ) -> bool:
-    """Audit one venue and print it; gives whether there is neither a hole nor a violation."""
+    """Audit one venue and tell it; gives whether there is neither a hole nor a violation."""
     between = window or proof.extent(connection, venue)
     if between is None:
         err.print(f"{venue}: nothing is covered")
@@ -90,27 +100,10 @@ def _audit(
     topics = _topics(decoder, venue) if is_known else Topics()
     low, high = window or (None, None)
     found = proof.audit(connection, venue, low, high, topics)
-    _show_covering(covering)
-    _show_audit(found)
     is_sound = not any(one.violated for one in found.checked)
-    if not is_sound:
-        for one in proof.violations(connection, venue, low, high, SHOWN):
-            out.print(escape(f"  {one.invariant} {one.subject}: {one.detail}"), soft_wrap=True)
-        out.print("  all of them: select * from liq.violations")
+    violations = [] if is_sound else proof.violations(connection, venue, low, high, SHOWN)
+    told.venue(covering, found, violations)
     return covering.is_whole and is_sound
-
-
-def _audit_days(connection: Connection, window: tuple[datetime, datetime] | None) -> bool:
-    """Compare what is stored of days with their rows and print it; gives whether it is the same."""
-    found = rollups.compare(connection, *(window or ()))
-    wrong = [one for one in found if one.differs]
-    if found:
-        out.print(f"[bold]totals of days[/]: {len(found):,} compared, {len(wrong):,} differ")
-    for one in wrong:
-        out.print(escape(f"  {one.definition} {one.day}: {', '.join(one.differs)}"))
-    if wrong:
-        out.print("  delete from ledger.rolled_day forgets them; indexer value makes them again")
-    return not wrong
 
 
 def _topics(decoder: Decoder, venue: str) -> Topics:
@@ -124,6 +117,93 @@ def _topics(decoder: Decoder, venue: str) -> Topics:
         [topic for topic, use in uses if isinstance(use, SiblingMap) and not use.is_candidate],
         [topic for topic, use in uses if isinstance(use, SiblingMap) and use.is_candidate],
     )
+
+
+def _percent(share: Decimal) -> str:
+    """Rounded down: 100 % is said of nothing less."""
+    return f"{(share * 100).quantize(Decimal('0.0001'), ROUND_DOWN)} %"
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S.%f}"
+
+
+def _blocks(begin: int | None, end: int | None) -> str:
+    if begin is None:
+        return "no block is covered" if end is None else f"blocks before {end}"
+    if end is None:
+        return f"blocks from {begin} on"
+    return f"block {begin}" if end - begin == 1 else f"{end - begin:,} blocks {begin} to {end - 1}"
+
+
+class Told(Protocol):
+    """Who is told what was found."""
+
+    def venue(self, covering: Covering, found: Audit, violations: Sequence[Violation]) -> None: ...
+
+    def days(self, found: Sequence[rollups.Compared]) -> None: ...
+
+
+class _Told:
+    """Prints it at once: an audit takes its time."""
+
+    def venue(self, covering: Covering, found: Audit, violations: Sequence[Violation]) -> None:
+        _show_covering(covering)
+        _show_audit(found)
+        for one in violations:
+            out.print(escape(f"  {one.invariant} {one.subject}: {one.detail}"), soft_wrap=True)
+        if violations:
+            out.print("  all of them: select * from liq.violations")
+
+    def days(self, found: Sequence[rollups.Compared]) -> None:
+        wrong = [one for one in found if one.differs]
+        if found:
+            out.print(f"[bold]totals of days[/]: {len(found):,} compared, {len(wrong):,} differ")
+        for one in wrong:
+            out.print(escape(f"  {one.definition} {one.day}: {', '.join(one.differs)}"))
+        if wrong:
+            out.print(
+                "  delete from ledger.rolled_day forgets them; indexer value makes them again"
+            )
+
+
+class _Listed:
+    """Keeps it as rows of each kind."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _OF_AUDIT}
+
+    def venue(self, covering: Covering, found: Audit, violations: Sequence[Violation]) -> None:
+        name, add = covering.venue, self._rows
+        add["venues"].append((
+            name, covering.low, covering.high, covering.is_whole, covering.share, found.records,
+            f"{found.digest}", found.undecoded, found.quarantined,
+        ))  # fmt: skip
+        add["read"] += [(name, *msgspec.structs.astuple(one)) for one in covering.runs]
+        add["holes"] += [(name, *msgspec.structs.astuple(one)) for one in covering.holes]
+        add["invariants"] += [(name, *msgspec.structs.astuple(one)) for one in found.checked]
+        add["violations"] += [(name, *msgspec.structs.astuple(one)) for one in violations]
+
+    def days(self, found: Sequence[rollups.Compared]) -> None:
+        self._rows["days"] += [(one.definition, one.day, list(one.differs)) for one in found]
+
+    def listings(self) -> list[Listing]:
+        """What was kept."""
+        return [
+            Listing(name, {column: column for column in columns}, self._rows[name])
+            for name, columns in _OF_AUDIT.items()
+        ]
+
+
+_OF_AUDIT = {
+    "venues": ("venue", "low", "high", "is_whole", "share", "records", "digest", "undecoded",
+               "quarantined"),
+    "read": ("venue", *Run.__struct_fields__),
+    "holes": ("venue", *Hole.__struct_fields__),
+    "invariants": ("venue", *Checked.__struct_fields__),
+    "violations": ("venue", *Violation.__struct_fields__),
+    "days": ("definition", "day", "differs"),
+}  # fmt: skip
 
 
 def _show_covering(found: Covering) -> None:
@@ -142,23 +222,6 @@ def _show_covering(found: Covering) -> None:
         out.print(f"  hole: {_blocks(hole.block_from, hole.block_to)}, {between}", soft_wrap=True)
     if len(found.holes) > SHOWN:
         out.print(f"  and {len(found.holes) - SHOWN} more holes")
-
-
-def _percent(share: Decimal) -> str:
-    """Rounded down: 100 % is said of nothing less."""
-    return f"{(share * 100).quantize(Decimal('0.0001'), ROUND_DOWN)} %"
-
-
-def _time(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S.%f}"
-
-
-def _blocks(begin: int | None, end: int | None) -> str:
-    if begin is None:
-        return "no block is covered" if end is None else f"blocks before {end}"
-    if end is None:
-        return f"blocks from {begin} on"
-    return f"block {begin}" if end - begin == 1 else f"{end - begin:,} blocks {begin} to {end - 1}"
 
 
 def _show_audit(found: Audit) -> None:

@@ -12,13 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from indexer import settings
 from indexer.chain.values import LAST_SECONDS, Valuer, terms_of
+from indexer.cli import logs
 from indexer.cli.console import connected, err, fail, out, prepared, say, usage
 from indexer.decode import Decoder
 from indexer.errors import ConfigError, IndexerError, SourceFault
 from indexer.evm_model import ProtocolSpec
 from indexer.settings import Settings
 from indexer.store import prices, rollups, values
-from indexer.store.database import Connection, connect
+from indexer.store.database import Connection, connect, connect_briefly, conninfo_of
 from indexer.venues import evm
 
 if TYPE_CHECKING:
@@ -115,7 +116,9 @@ def _unknown(name: str, known: Sequence[str], chains: set[str]) -> str:
 
 
 @contextmanager
-def source_of(chosen: Settings, chain: str, budget: Budget) -> Iterator["EvmSource"]:
+def source_of(chosen: Settings, chain: str, budget: Budget, conninfo: str) -> Iterator["EvmSource"]:
+    """The endpoints of a chain; what they are asked is counted in the database of `conninfo`."""
+    from indexer.chain.told import Teller
     from indexer.sources.chains import profile_of
     from indexer.sources.endpoints import Budget as EndpointBudget
     from indexer.sources.evm import EvmSource
@@ -123,7 +126,10 @@ def source_of(chosen: Settings, chain: str, budget: Budget) -> Iterator["EvmSour
     profile = profile_of(chain)
     urls = [url for url in chosen.endpoints(chain) if not _announces(url)]
     limits = EndpointBudget(budget.per_second, budget.per_day)
-    with closing(EvmSource(profile, urls, budget=limits)) as source:
+    with (
+        closing(EvmSource(profile, urls, budget=limits)) as source,
+        closing(Teller(chain, source.endpoints.all, lambda: connect_briefly(conninfo))),
+    ):
         source.chain_id()
         yield source
 
@@ -144,6 +150,7 @@ def ask_each(names: Sequence[str], budget: Budget, ask: Callable[[Asked], None])
     chosen = choose(names)
     faults: list[str] = []
     with connected() as connection:
+        conninfo = conninfo_of(connection)
         if not names:
             known = set(chosen.decoder.venues())
             chosen = choose([one for one in prices.indexed(connection) if one in known])
@@ -152,7 +159,7 @@ def ask_each(names: Sequence[str], budget: Budget, ask: Callable[[Asked], None])
                 say(f"{chain}: no endpoint, so nobody is asked; set {settings.rpc_name(chain)}")
                 continue
             try:
-                with source_of(chosen.settings, chain, budget) as source:
+                with source_of(chosen.settings, chain, budget, conninfo) as source:
                     ask(Asked(connection, source, chosen.decoder, chain, venues))
             except SourceFault as fault:
                 faults.append(str(fault))
@@ -190,7 +197,7 @@ def backfill(
     decoder = chosen.decoder
     for chain, venues in chosen.venues.items():
         changed: list[datetime] = []
-        with source_of(chosen.settings, chain, budget) as source:
+        with source_of(chosen.settings, chain, budget, conninfo_of(connection)) as source:
             redecode.settle(connection, source, decoder, wrote=changed.append)
             if with_values:
                 settled = min(changed, default=None)
@@ -274,7 +281,12 @@ def _value(
 
 @contextmanager
 def progress_of(chain: str) -> Iterator[Callable[[int, int, int], None]]:
-    """A bar over blocks with events and ETA, on a terminal; nothing elsewhere."""
+    """A bar over blocks with events and ETA, on a terminal; lines of steps in JSON."""
+    if logs.steps_are_wanted():
+        yield lambda done, total, events: say(
+            f"chain={chain} done={done} of={total} events={events}"
+        )
+        return
     bar = Progress(
         TextColumn(chain), BarColumn(), MofNCompleteColumn(), TextColumn("blocks"),
         TextColumn("{task.fields[events]:,} events"), TimeRemainingColumn(),
@@ -295,7 +307,7 @@ def check(connection: Connection, chosen: Chosen, last: int, budget: Budget) -> 
     decoder = chosen.decoder
     for chain, venues in chosen.venues.items():
         changed: list[datetime] = []
-        with source_of(chosen.settings, chain, budget) as source:
+        with source_of(chosen.settings, chain, budget, conninfo_of(connection)) as source:
             high = source.finalized() + 1
             low = max(high - last, 0)
             tally = checks.check(
@@ -372,7 +384,7 @@ def _follow(
     named, venues = chosen.settings, chosen.venues[chain]
     own = budget.halved()
     with (
-        source_of(named, chain, own) as source,
+        source_of(named, chain, own, conninfo) as source,
         _announcements(named, chain) as wake,
         _valuing(chosen, chain, conninfo, own) as valuer,
     ):
@@ -408,7 +420,8 @@ def _valuing(chosen: Chosen, chain: str, conninfo: str, budget: Budget) -> Itera
 
         def value(since: datetime) -> None:
             if not opened:
-                opened.append(stack.enter_context(source_of(chosen.settings, chain, budget)))
+                opening = source_of(chosen.settings, chain, budget, conninfo)
+                opened.append(stack.enter_context(opening))
             with connect(conninfo) as connection:
                 try:
                     prices.fill(connection, opened[0], decoder, venues, since=since)

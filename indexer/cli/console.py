@@ -1,6 +1,7 @@
 """What all commands share: the terminal, the kinds of arguments, errors in one line."""
 
 import errno
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,6 @@ from typing import Any, Protocol
 import click
 import psycopg
 from rich.console import Console
-from rich.markup import escape
 
 from indexer import families, settings
 from indexer.errors import ConfigError, IndexerError
@@ -23,6 +23,8 @@ from indexer.store.database import Connection, connect
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+LOG = logging.getLogger("indexer")  # who writes its lines, and how: indexer.cli.logs
+_FAULT = "fault: "
 
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -95,6 +97,11 @@ class Commands(click.Group):
             fail(str(error))
         except psycopg.errors.DiskFull as error:
             fail(f"the database's disk is full; what was committed is kept: {_first(error)}")
+        except psycopg.errors.InsufficientPrivilege as error:
+            fail(
+                f"database: {_first(error)}: the role in DATABASE_URL may not do this; commands"
+                " need the role that made the schemas, others may read liq with psql"
+            )
         except psycopg.Error as error:
             fail(f"database: {_first(error)}")
         except OSError as error:
@@ -108,7 +115,7 @@ def _first(error: psycopg.Error) -> str:
 
 
 def fail(message: str) -> None:
-    err.print(f"[bold red]indexer:[/] {escape(message)}", soft_wrap=True)
+    LOG.error(message)
     sys.exit(1)
 
 
@@ -117,8 +124,17 @@ def usage(message: str) -> click.UsageError:
     return click.UsageError(message, click.get_current_context())
 
 
+def fault(message: str) -> None:
+    """Something that was left out, or is wrong, and ends nothing."""
+    LOG.warning(message)
+
+
 def say(message: str) -> None:
-    err.print(escape(message), soft_wrap=True)
+    """A line on stderr. One of a step is of pairs: chain=base to=9 liquidations=2 ms=3."""
+    if message.startswith(_FAULT):
+        fault(message.removeprefix(_FAULT))
+    else:
+        LOG.info(message)
 
 
 def prepared(name: str | None = None) -> place.Place:

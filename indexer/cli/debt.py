@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from indexer.cli import chains
+from indexer.cli import chains, completion
 from indexer.cli.console import Number, out, say
 from indexer.report.text import count_of
 
@@ -19,7 +19,7 @@ MIN_USD = Decimal(100_000)
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[CHAIN...]")
+@click.argument("names", nargs=-1, metavar="[CHAIN...]", shell_complete=completion.venues)
 @click.option(
     "--min-usd", type=Number(), default=MIN_USD, show_default=True,
     help="Only where what was liquidated of an account in a block was worth as much.",

@@ -10,9 +10,9 @@ from rich.markup import escape
 
 from indexer import settings
 from indexer.cli.chains import Budget, progress_of
-from indexer.cli.console import connected, err, fail, out, say, usage
+from indexer.cli.console import connected, err, fail, fault, out, say, usage
 from indexer.store import rollups, status
-from indexer.store.database import Connection
+from indexer.store.database import Connection, connect_briefly, conninfo_of
 
 if TYPE_CHECKING:
     from indexer.sources.dydx import DydxNode
@@ -34,13 +34,18 @@ def is_meant(venues: Sequence[str]) -> bool:
 
 
 @contextmanager
-def _node(rpc: Sequence[str], budget: Budget) -> Iterator["DydxNode"]:
+def _node(connection: Connection, rpc: Sequence[str], budget: Budget) -> Iterator["DydxNode"]:
+    from indexer.chain.told import Teller
     from indexer.sources.dydx import DydxNode
     from indexer.sources.endpoints import Budget as EndpointBudget
 
     urls = rpc or settings.read().endpoints("dydx")
     limits = EndpointBudget(budget.per_second, budget.per_day)
-    with closing(DydxNode(urls, budget=limits)) as node:
+    conninfo = conninfo_of(connection)
+    with (
+        closing(DydxNode(urls, budget=limits)) as node,
+        closing(Teller("dydx", node.all, lambda: connect_briefly(conninfo))),
+    ):
         yield node
 
 
@@ -50,7 +55,7 @@ def backfill(
     """Index blocks of the chain and value what is new; exits with 1 where heights are missing."""
     from indexer import dydx
 
-    with connected() as connection, _node(rpc, budget) as node:
+    with connected() as connection, _node(connection, rpc, budget) as node:
         with progress_of(VENUE) as progress:
             tally = dydx.backfill(connection, node, low, high, progress=progress)
         if with_values and tally.since is not None:
@@ -82,7 +87,10 @@ def _blocks(low: int, high: int) -> str:
 
 def _show(word: str, lines: Sequence[str]) -> None:
     for line in lines[:SHOWN]:
-        err.print(f"[bold red]{word}:[/] {escape(line)}", soft_wrap=True)
+        if word == "fault":
+            fault(line)
+        else:
+            err.print(f"[bold red]{word}:[/] {escape(line)}", soft_wrap=True)
     if len(lines) > SHOWN:
         say(f"and {len(lines) - SHOWN} more")
 
@@ -91,7 +99,7 @@ def follow(rpc: Sequence[str], budget: Budget, is_over: Callable[[], bool]) -> N
     """Index what the chain adds until asked to stop; exits with 1 where heights were left out."""
     from indexer import dydx
 
-    with connected() as connection, _node(rpc, budget) as node:
+    with connected() as connection, _node(connection, rpc, budget) as node:
         say(f"following {VENUE}; stop with Ctrl-C")
         tally = dydx.follow(connection, node, is_over=is_over, say=say)
     if tally.faults:

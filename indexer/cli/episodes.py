@@ -5,11 +5,14 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from indexer.cli.console import Duration, connected, out, usage
+from indexer.cli.shown import Listing, formatted, listing, show_all
 from indexer.errors import ConfigError
 from indexer.methodology.definition import Calendar
 from indexer.methodology.windows import resolve
 from indexer.report import episode as shown
 from indexer.store.database import Connection
+from indexer.store.episodes import PerpStory
+from indexer.store.loan_episodes import LoanStory
 
 
 @click.command("episode")
@@ -27,10 +30,7 @@ from indexer.store.database import Connection
     "--gap", type=Duration(), default="15m", show_default=True,
     help="Quiet time that ends an episode; more than 30s.",
 )  # fmt: skip
-@click.option(
-    "--format", "form", type=click.Choice(["table", "md", "json"]), default="table",
-    show_default=True,
-)  # fmt: skip
+@formatted(says="csv has a row for each episode.")
 def report_episode(
     key: str | None,
     since: timedelta | None,
@@ -63,8 +63,17 @@ def report_episode(
             click.echo(shown.to_json(found))
         case "md":
             click.echo(shown.to_markdown(found))
+        case "csv":
+            show_all([_flat("perp", PerpStory, found), _flat("lending", LoanStory, found)], form)
         case _:
             shown.to_terminal(found, out)
+
+
+def _flat(name: str, kind: type[PerpStory] | type[LoanStory], found: shown.Stories) -> Listing:
+    """Stories of one kind with what is told of each once: no steps, no fees, no markets."""
+    fields = kind.__struct_fields__[: kind.__struct_fields__.index("labels")]
+    stories = (story for story in found.stories if isinstance(story, kind))
+    return listing(name, {field: field for field in fields}, stories)
 
 
 def _window(

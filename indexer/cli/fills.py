@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from indexer import settings
+from indexer.cli import logs
 from indexer.cli.console import Duration, Moment, connected, fail, out, say, usage
 from indexer.cli.watch import Address, until_stopped
 from indexer.errors import ConfigError
@@ -92,6 +93,7 @@ def watch_list(path: Path) -> list[str]:
     help="The most weight a minute, of the 1,200 that an address of yours has. A page of fills"
     " weighs 20, and 1 more for each 20 fills.",
 )  # fmt: skip
+@logs.logged
 def fills(
     accounts: tuple[str, ...],
     file: Path | None,

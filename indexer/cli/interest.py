@@ -12,6 +12,7 @@ import click
 from indexer import interest as lines
 from indexer import settings, sync
 from indexer.cli.console import Duration, connected, fail, out, say
+from indexer.cli.shown import formatted, listing, show
 from indexer.cli.watch import until_stopped
 from indexer.errors import ConfigError, SourceFault
 from indexer.report.text import count_of, moment
@@ -27,7 +28,10 @@ HOLES_SHOWN = 5
 
 @click.group()
 def interest() -> None:
-    """Open interest of Hyperliquid's markets, for the rule SIZE_OI: liq.open_interest."""
+    """Open interest of Hyperliquid's markets, for the rule SIZE_OI: liq.open_interest.
+
+    Example: indexer interest list
+    """
 
 
 @interest.command("import")
@@ -144,3 +148,24 @@ def _fetch(connection: Connection, api: "HyperliquidApi") -> list[str]:
     now = moment(datetime.now(UTC))
     out.print(f"{now} open interest of {count_of(markets, 'market')}", soft_wrap=True)
     return faults
+
+
+@interest.command("list")
+@formatted()
+def list_interest(form: str) -> None:
+    """The days of which open interest is stored, and how many of their minutes are missing.
+
+    Example: indexer interest list
+    """
+    with connected() as connection:
+        days = stored.days(connection)
+    show(
+        listing("days", _OF_DAYS, days), form,
+        "no open interest: indexer interest import FILE, or indexer interest fetch",
+    )  # fmt: skip
+
+
+_OF_DAYS = {
+    "venue": "venue", "day": "day", "minutes": "minutes", "minutes_missing": "missing",
+    "markets": "markets", "sources": "read from", "imported_at": "imported (UTC)",
+}  # fmt: skip

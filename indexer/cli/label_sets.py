@@ -1,20 +1,24 @@
 """The verbs on labels: imports, exports and how good they are; everything else is called."""
 
-import csv
-import json
-import sys
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import click
 import msgspec
 from rich.markup import escape
-from rich.table import Table
 
 from indexer.cli.console import Moment, Number, connected, out, say
+from indexer.cli.shown import (
+    Listing,
+    formatted,
+    listing,
+    show,
+    streamed_json,
+    write_csv,
+)
 from indexer.label_files import FORMATS, Context, Format
 from indexer.label_truth import Score, Share, evaluate, read
 from indexer.labels import rules
@@ -39,7 +43,10 @@ WEIGHTS: dict[str, Decimal] = {
 
 @click.group()
 def labels() -> None:
-    """Labels that others made, labels to take away, and how good they are."""
+    """Labels that others made, labels to take away, and how good they are.
+
+    Example: indexer labels list
+    """
 
 
 @labels.command("import")
@@ -101,30 +108,32 @@ def known_chains() -> dict[int, str]:
 
 
 @labels.command("list")
-def list_labels() -> None:
+@formatted()
+def list_labels(form: str) -> None:
     """The label sets that are imported, those that were replaced too.
 
     Example: indexer labels list
     """
-    table = Table(
-        "source", "version", "format", "weight", "labels", "merged", "dropped", "skipped",
-        "retrieved", "imported (UTC)", "replaced", box=None,
-    )  # fmt: skip
     with connected() as connection:
-        for one in label_sets.sets(connection):
-            table.add_row(
-                one.source, escape(one.version), one.format, f"{one.weight:f}", f"{one.labels:,}",
-                f"{one.merged:,}", f"{sum(one.dropped.values()):,}", f"{one.skipped:,}",
-                _when(one.retrieved_at), _when(one.imported_at), _when(one.replaced_at),
-            )  # fmt: skip
-    if table.rows:
-        out.print(table)
-    else:
-        out.print("no label sets: indexer labels import FILE --format FORMAT --source NAME")
+        rows = [
+            (
+                one.source, one.version, one.format, one.weight, one.labels, one.merged,
+                sum(one.dropped.values()), one.skipped, one.retrieved_at, one.imported_at,
+                one.replaced_at,
+            )
+            for one in label_sets.sets(connection)
+        ]  # fmt: skip
+    show(
+        Listing("label sets", _OF_SETS, rows), form,
+        "no label sets: indexer labels import FILE --format FORMAT --source NAME",
+    )  # fmt: skip
 
 
-def _when(moment: datetime | None) -> str:
-    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}"
+_OF_SETS = {
+    "source": "source", "version": "version", "format": "format", "weight": "weight",
+    "labels": "labels", "merged": "merged", "dropped": "dropped", "skipped": "skipped",
+    "retrieved_at": "retrieved", "imported_at": "imported (UTC)", "replaced_at": "replaced",
+}  # fmt: skip
 
 
 @labels.command("never")
@@ -153,9 +162,7 @@ def never_of_project() -> list[Never]:
 
 
 @labels.command("export")
-@click.option(
-    "--format", "form", type=click.Choice(["csv", "json"]), default="csv", show_default=True,
-)  # fmt: skip
+@formatted(default="csv", says="csv and json need no memory for what they print.")
 @click.option(
     "--as-of", type=Moment(), metavar="TIME",
     help="Only labels that hold at this chain time, UTC; by default whenever they hold.",
@@ -173,43 +180,21 @@ def export(form: str, as_of: datetime | None, known_at: datetime | None) -> None
     """
     with connected() as connection:
         found = label_sets.labels_at(connection, as_of=as_of, known_at=known_at)
-        (_as_json if form == "json" else _as_csv)(found)
+        match form:
+            case "json":
+                streamed_json(one._asdict() for one in found)
+            case "csv":
+                write_csv(label_sets.Label._fields, found)
+            case _:
+                show(listing("labels", _OF_LABELS, found), form)
 
 
-def _as_csv(found: Iterable[label_sets.Label]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(label_sets.Label._fields)
-    for one in found:
-        writer.writerow(_text(value) for value in one)
-
-
-def _text(value: Any) -> str:
-    match value:
-        case None:
-            return ""
-        case Decimal():
-            return f"{value:f}"
-        case datetime():
-            return value.isoformat().replace("+00:00", "Z")
-        case dict():
-            return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return str(value)
-
-
-def _as_json(found: Iterable[label_sets.Label]) -> None:
-    before = "["
-    for one in found:
-        click.echo(before)
-        click.echo(msgspec.json.encode(one._asdict(), order="sorted"), nl=False)
-        before = ","
-    click.echo("[]" if before == "[" else "\n]")
+_OF_LABELS = {name: name.replace("_", " ") for name in label_sets.Label._fields}
 
 
 @labels.command("evaluate")
 @click.argument("truth", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True,
-)  # fmt: skip
+@formatted()
 def evaluate_labels(truth: Path, form: str) -> None:
     """Say how often labels are right and how much they find, against a file of what is true.
 
@@ -232,25 +217,27 @@ def evaluate_labels(truth: Path, form: str) -> None:
     if form == "json":
         click.echo(_scores_as_json(truths_read=len(truths), scores=scores, unknown=strangers))
         return
-    _show(scores)
-    if strangers:
+    show(_of_scores(scores), form)
+    if strangers and form == "table":
         shown = ", ".join(strangers[:UNKNOWN_SHOWN])
         rest = ", …" if len(strangers) > UNKNOWN_SHOWN else ""
         say(f"{len(strangers):,} of {len(accounts):,} accounts are in no table: {shown}{rest}")
 
 
-def _show(scores: Iterable[Score]) -> None:
-    table = Table(
-        "label", "rule", "right", "wrong", "missed", "rejected", "precision", "recall",
-        "missed, unknown", "not judged", box=None,
-    )  # fmt: skip
-    for one in scores:
-        table.add_row(
-            escape(one.label), one.rule, f"{one.right:,}", f"{one.wrong:,}", f"{one.missed:,}",
-            f"{one.rejected:,}", _share(one.precision), _share(one.recall), f"{one.unknown:,}",
-            f"{one.unjudged:,}",
-        )  # fmt: skip
-    out.print(table)
+def _of_scores(scores: Iterable[Score]) -> Listing:
+    heads = {
+        "label": "label", "rule": "rule", "right": "right", "wrong": "wrong", "missed": "missed",
+        "rejected": "rejected", "precision": "precision", "recall": "recall",
+        "unknown": "missed, unknown", "unjudged": "not judged",
+    }  # fmt: skip
+    rows = [
+        (
+            one.label, one.rule, one.right, one.wrong, one.missed, one.rejected,
+            _share(one.precision), _share(one.recall), one.unknown, one.unjudged,
+        )
+        for one in scores
+    ]  # fmt: skip
+    return Listing("scores", heads, rows)
 
 
 def _share(share: Share) -> str:

@@ -2,17 +2,17 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
-from indexer.cli import chains
+from indexer.cli import chains, completion
 from indexer.cli.console import Number, connected, out, say, usage, write_report
+from indexer.cli.shown import Listing, formatted, listing, show
 from indexer.methodology.definition import Blocks, Definition, Segment, read
 from indexer.methodology.prose import paragraph
 from indexer.methodology.reconcile import Outside
@@ -25,6 +25,7 @@ from indexer.store.database import Connection
 
 DEFINITION = click.option(
     "--definition", "name", default="strict/v1", show_default=True, metavar="ID|FILE",
+    shell_complete=completion.definitions,
     help="A definition that is known, or a .toml or .json file with one.",
 )  # fmt: skip
 LANGUAGE = click.option(
@@ -39,10 +40,7 @@ LANGUAGE = click.option(
     "--window", "asked", default="24h", show_default=True,
     help="A day as 2025-10-10, a range of days or times as FROM..TO, a time, 24h, or blocks.",
 )  # fmt: skip
-@click.option(
-    "--format", "form", type=click.Choice(["table", "md", "json"]), default="table",
-    show_default=True,
-)  # fmt: skip
+@formatted(says="csv has a row for each line of the total.")
 @LANGUAGE
 @click.option("--save", is_flag=True, help="Store it in liq.totals, to be verified later.")
 @click.option("--verify", is_flag=True, help="Compute all saved totals again and compare.")
@@ -62,7 +60,7 @@ def total(
         raise usage("--save and --verify are two things to do")
     with connected() as connection:
         if verify:
-            _verify(connection)
+            _verify(connection, form)
             return
         definition = chosen(connection, name)
         found = totals.compute(
@@ -74,6 +72,8 @@ def total(
             click.echo(shown.to_json(found))
         case "md":
             click.echo(shown.to_markdown(found, language))
+        case "csv":
+            show(_lines(found), form)
         case _:
             shown.to_terminal(found, language, out)
     if number is not None:
@@ -103,10 +103,42 @@ def _first_blocks() -> dict[str, int]:
     return {venue: first for venue in decoder.venues() if (first := decoder.since(venue)) > 0}
 
 
-def _verify(connection: Connection) -> None:
+def _lines(found: totals.Total) -> Listing:
+    """Each line of a total with what it is of: a line of a file may stand alone."""
+    window, names = found.window, totals.Line.__struct_fields__
+    of_total = (
+        found.definition.id, found.definition.hash, window.low, window.high, window.chain,
+        window.block_from, window.block_to, found.is_complete, found.is_simulated,
+    )  # fmt: skip
+    rows = [(*of_total, *(getattr(line, name) for name in names)) for line in found.lines]
+    return Listing("lines", {name: name for name in (*_OF_TOTAL, *names)}, rows)
+
+
+_OF_TOTAL = (
+    "definition", "definition_hash", "window_from", "window_to", "chain", "block_from", "block_to",
+    "is_complete", "is_simulated",
+)  # fmt: skip
+
+
+def _verify(connection: Connection, form: str) -> None:
     found = totals.verify(connection, _first_blocks())
-    if not found:
+    if form != "table":
+        show(listing("saved totals", _OF_SAVED, found), form)
+    elif not found:
         out.print("no total is saved yet: indexer total --save")
+    else:
+        _show_verified(found)
+    if any(one.differences for one in found):
+        sys.exit(1)
+
+
+_OF_SAVED = {
+    "total_id": "total", "definition": "definition", "said": "window", "usd": "was, USD",
+    "usd_now": "is, USD", "differences": "what differs",
+}  # fmt: skip
+
+
+def _show_verified(found: Sequence[totals.Verified]) -> None:
     for one in found:
         what = f"was {usd(one.usd)}; what differs:" if one.differences else "as it was"
         out.print(
@@ -116,13 +148,11 @@ def _verify(connection: Connection) -> None:
         )
         for difference in one.differences:
             out.print(escape(f"  {difference}"), soft_wrap=True)
-    if any(one.differences for one in found):
-        sys.exit(1)
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b", required=False)
+@click.argument("a", shell_complete=completion.definitions)
+@click.argument("b", required=False, shell_complete=completion.definitions)
 @click.option(
     "--window", "asked", default="24h", show_default=True, help="As of indexer total, for both.",
 )  # fmt: skip
@@ -131,10 +161,7 @@ def _verify(connection: Connection) -> None:
 @click.option("--source", help="Where it was published.")
 @click.option("--stated", help="The method that it was published with.")
 @click.option("--meant", metavar="ID", help="The preset that it may mean; by default the nearest.")
-@click.option(
-    "--format", "form", type=click.Choice(["table", "html", "md", "json"]), default="table",
-    show_default=True,
-)  # fmt: skip
+@formatted("table", "html", "md", "json", "csv", says="csv has the steps from one to the other.")
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file."
 )
@@ -165,6 +192,8 @@ def reconcile(
         raise usage("say where the number was published: --source")
     if b is not None and (source or stated or meant):
         raise usage("--source, --stated and --meant are of a number with --external")
+    if form == "csv" and output is not None:
+        raise usage("csv goes to the output of the command: leave --output out")
     with connected() as connection:
         one = _asked(connection, a, asked)
         first_blocks, command = _first_blocks(), _command()
@@ -177,7 +206,15 @@ def reconcile(
             found = reconciliation.reconcile_outside(
                 connection, one, outside, meant, first_blocks, command
             )
-    write_report(found, report, form, output)
+    if form != "csv":
+        write_report(found, report, form, output)
+    else:
+        show(listing("steps", _OF_STEPS, found.steps), form)
+
+
+_OF_STEPS = {
+    name: name for name in ("group", "usd", "running_usd", "least_usd", "most_usd", "mean_usd")
+}  # fmt: skip
 
 
 def _asked(connection: Connection, name: str, words: str) -> reconciliation.Asked:
@@ -191,9 +228,10 @@ def _command() -> str:
 
 
 @click.command("definitions")
-@click.argument("name", required=False, metavar="[ID|FILE]")
+@click.argument("name", required=False, metavar="[ID|FILE]", shell_complete=completion.definitions)
 @LANGUAGE
-def list_definitions(name: str | None, language: shown.Language) -> None:
+@formatted()
+def list_definitions(name: str | None, language: shown.Language, form: str) -> None:
     """The definitions that totals can have; of one all that it says, in words, as data and as SQL.
 
     Example: indexer definitions
@@ -202,18 +240,25 @@ def list_definitions(name: str | None, language: shown.Language) -> None:
     """
     with connected() as connection:
         if name is None:
-            _list(definitions.summary(connection))
+            show(Listing("definitions", _OF_ALL, definitions.summary(connection)), form)
             return
         definition = chosen(connection, name)
         query = definitions.query(connection, definition.id)
+    texts = (definition.says, paragraph(definition, language), definition.canonical(), query)
+    if form != "table":
+        row = (definition.id, definition.fidelity, definition.hash, *texts)
+        show(Listing("definition", _OF_ONE, [row]), form)
+        return
     out.print(escape(f"{definition.id}, {definition.fidelity}, hash {definition.hash}"))
-    for text in (definition.says, paragraph(definition, language), definition.canonical(), query):
+    for text in texts:
         out.print()
         out.print(escape(text), soft_wrap=True)
 
 
-def _list(rows: list[tuple[Any, ...]]) -> None:
-    table = Table("definition", "fidelity", "what it counts", "as", box=None)
-    for row in rows:
-        table.add_row(*(escape(str(value)) for value in row))
-    out.print(table)
+_OF_ALL = {
+    "definition": "definition", "fidelity": "fidelity", "says": "what it counts", "mirrors": "as",
+}  # fmt: skip
+_OF_ONE = {
+    "definition": "definition", "fidelity": "fidelity", "hash": "hash", "says": "what it counts",
+    "methodology": "methodology", "body": "as data", "query": "as SQL",
+}  # fmt: skip

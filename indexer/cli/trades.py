@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from indexer import settings
+from indexer.cli import logs
 from indexer.cli.console import connected, fail, out, say, usage
 from indexer.cli.fills import Since
 from indexer.cli.watch import until_stopped
@@ -32,6 +33,7 @@ NAMES_SHOWN = 10
     "--since", type=Since(),
     help="From when on, UTC, or how long ago, as 24h.  [default: where it was left, or 24h]",
 )  # fmt: skip
+@logs.logged
 def trades(venue: str, markets: tuple[str, ...], since: datetime | None) -> None:
     """Ask another exchange for trades, and store the liquidations among them.
 

@@ -6,33 +6,35 @@ from pathlib import Path
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
 from indexer import settings, sync
 from indexer.chain.values import terms_of
-from indexer.cli import chains, dydx
+from indexer.cli import chains, completion, dydx
 from indexer.cli.console import Duration, connected, fail, out, say
+from indexer.cli.shown import Listing, formatted, listing, show
 from indexer.errors import SourceFault
 from indexer.store import price_files, rollups, values
 from indexer.store import prices as stored
-from indexer.store.database import Connection
+from indexer.store.database import Connection, conninfo_of
 
 REASONS_SHOWN = 3
 UNMET_SHOWN = 5
 
 
 @click.command()
-@click.argument("venues", nargs=-1, metavar="[VENUE...]")
+@click.argument("venues", nargs=-1, metavar="[VENUE...]", shell_complete=completion.venues)
 @click.option("--again", is_flag=True, help="Ask once more for prices that were asked in vain.")
 @click.option(
     "--offline", is_flag=True,
     help="Ask nobody: value with the prices that are stored, or that stored events carry.",
 )  # fmt: skip
+@formatted()
 @chains.budgeted
 def value(
     venues: tuple[str, ...],
     again: bool,
     offline: bool,
+    form: str,
     per_second: float | None,
     per_day: int | None,
 ) -> None:
@@ -62,7 +64,7 @@ def value(
             faults = _fill(connection, chosen, budget, again, is_all=not venues)
         values.value(connection, terms=terms_of(chosen.decoder), venues=names)
         rollups.refresh(connection, now=datetime.now(UTC))
-        _show(stored.summary(connection, names))
+        _show(stored.summary(connection, names), form)
     if faults:
         fail("; ".join(faults))
 
@@ -88,18 +90,29 @@ def _fill(
             say(f"{chain}: no endpoint, so no new prices; set {settings.rpc_name(chain)}")
             continue
         try:
-            with chains.source_of(chosen.settings, chain, budget) as source:
+            with chains.source_of(
+                chosen.settings, chain, budget, conninfo_of(connection)
+            ) as source:
                 chains.price(connection, source, chosen.decoder, venues, again=again)
         except SourceFault as fault:
             faults.append(str(fault))
     return faults
 
 
-def _show(found: Sequence[stored.Summary]) -> None:
+def _show(found: Sequence[stored.Summary], form: str) -> None:
+    if form != "table":
+        show(listing("values", _OF_VALUES, found), form)
+        return
     for one in found:
         out.print(escape(_line(one)), soft_wrap=True)
     if not found:
         out.print("nothing to value yet: indexer backfill")
+
+
+_OF_VALUES = {
+    "venue": "venue", "valued": "valued", "unvalued": "without a value", "suspects": "suspect",
+    "reasons": "",
+}  # fmt: skip
 
 
 def _line(one: stored.Summary) -> str:
@@ -112,7 +125,10 @@ def _line(one: stored.Summary) -> str:
 
 @click.group()
 def prices() -> None:
-    """Price files of your own: a named source beside the protocols' oracles."""
+    """Price files of your own: a named source beside the protocols' oracles.
+
+    Example: indexer prices list
+    """
 
 
 @prices.command("import")
@@ -154,19 +170,24 @@ def import_prices(
 
 
 @prices.command("list")
-def list_prices() -> None:
+@formatted()
+def list_prices(form: str) -> None:
     """The price files that are imported.
 
     Example: indexer prices list
     """
-    table = Table("name", "prices", "max age", "imported (UTC)", "file", box=None)
     with connected() as connection:
-        for one in stored.files(connection):
-            table.add_row(
-                one.name, f"{one.points:,}", str(one.max_age),
-                f"{one.imported_at:%Y-%m-%d %H:%M:%S}", escape(one.uri),
-            )  # fmt: skip
-    if table.rows:
-        out.print(table)
-    else:
-        out.print("no price files: indexer prices import FILE --name NAME")
+        rows = [
+            (one.name, one.points, int(one.max_age.total_seconds()), one.imported_at, one.uri)
+            for one in stored.files(connection)
+        ]
+    show(
+        Listing("price files", _OF_FILES, rows), form,
+        "no price files: indexer prices import FILE --name NAME",
+    )  # fmt: skip
+
+
+_OF_FILES = {
+    "name": "name", "prices": "prices", "max_age_s": "max age", "imported_at": "imported (UTC)",
+    "file": "file",
+}  # fmt: skip

@@ -1,20 +1,18 @@
 """The verb on what can be indexed: which part of it, in which form; everything else is called."""
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 import msgspec
 import psycopg
-from rich.table import Table
 
 from indexer import settings
 from indexer.catalogue import SAYS, Family, Venue, families, families_page
 from indexer.catalogue import venues as venues_of
 from indexer.cli import chains
-from indexer.cli.console import out, say, usage
+from indexer.cli.console import say, usage
+from indexer.cli.shown import Listing, formatted, show, write_csv
 from indexer.errors import ConfigError
 from indexer.settings import Settings
 from indexer.store import server
@@ -31,10 +29,7 @@ OF_CONTRACT = ("address", "role", "since_block", "label", "source")
 @click.command()
 @click.option("--chain", metavar="NAME", help="Only what stands on this chain.")
 @click.option("--protocol", metavar="NAME", help="Only a family, as aave_v3, or a fork, as spark.")
-@click.option(
-    "--format", "form", type=click.Choice(["table", "json", "csv", "md"]), default="table",
-    show_default=True, help="csv has a line for each contract, md one for each family.",
-)  # fmt: skip
+@formatted(says="csv has a line for each contract, md one for each family.")
 def venues(chain: str | None, protocol: str | None, form: str) -> None:
     """List what can be indexed: families, their deployments, chains and first blocks, how rows are
     made, and what has shown that they are right. Where a database is there, also how far each venue
@@ -51,10 +46,13 @@ def venues(chain: str | None, protocol: str | None, form: str) -> None:
         click.echo(families_page(_families(known, found)), nl=False)
         return
     checks = _checks(chosen)
-    if form == "table":
-        _show(found, checks)
-    else:
-        click.echo(_json(found, checks) if form == "json" else _csv(found, checks), nl=False)
+    match form:
+        case "table":
+            show(_table(found, checks), form)
+        case "json":
+            click.echo(_json(found, checks), nl=False)
+        case _:
+            write_csv((*OF_VENUE, *OF_CONTRACT), _contracts(found, checks))
 
 
 def _filtered(known: Sequence[Family], chain: str | None, protocol: str | None) -> list[Venue]:
@@ -100,19 +98,22 @@ def _checks(chosen: Settings) -> Mapping[str, LastCheck]:
     return {}
 
 
-def _show(found: Sequence[Venue], checks: Mapping[str, LastCheck]) -> None:
-    table = Table(
-        "venue", "family", "first block", "how", "evidence", "read to", "last check (UTC)", box=None
-    )  # fmt: skip
+_HEADS = {
+    "venue": "venue", "family": "family", "first_block": "first block", "how": "how",
+    "evidence": "evidence", "covered_to": "read to", "checked_at": "last check (UTC)",
+}  # fmt: skip
+
+
+def _table(found: Sequence[Venue], checks: Mapping[str, LastCheck]) -> Listing:
+    rows = []
     for one in found:
         seen, family = checks.get(one.venue), one.family
-        table.add_row(
-            one.venue, family.name,
-            "" if one.first_block is None else f"{one.first_block:,}", family.how,
-            SAYS[family.evidence], f"{seen.covered_to:,}" if seen else "",
-            f"{seen.checked_at:%Y-%m-%d %H:%M}" if seen and seen.checked_at else "",
-        )  # fmt: skip
-    out.print(table)
+        rows.append((
+            one.venue, family.name, one.first_block, family.how, SAYS[family.evidence],
+            seen.covered_to if seen else None,
+            f"{seen.checked_at:%Y-%m-%d %H:%M}" if seen and seen.checked_at else None,
+        ))  # fmt: skip
+    return Listing("venues", _HEADS, rows)
 
 
 def _facts(one: Venue, checks: Mapping[str, LastCheck]) -> dict[str, Any]:
@@ -142,16 +143,8 @@ def _contract(at: dict[str, Any]) -> dict[str, Any]:
     return {name: at.get(name) for name in OF_CONTRACT}
 
 
-def _csv(found: Sequence[Venue], checks: Mapping[str, LastCheck]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, (*OF_VENUE, *OF_CONTRACT), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_contracts(found, checks))
-    return text.getvalue()
-
-
-def _contracts(found: Sequence[Venue], checks: Mapping[str, LastCheck]) -> Iterator[dict[str, Any]]:
+def _contracts(found: Sequence[Venue], checks: Mapping[str, LastCheck]) -> Iterator[Iterable[Any]]:
     for one in found:
         contracts: Sequence[dict[str, Any]] = msgspec.to_builtins(one.deployments) or ({},)
         for at in contracts:
-            yield _facts(one, checks) | _contract(at)
+            yield (_facts(one, checks) | _contract(at)).values()

@@ -17,6 +17,7 @@ from indexer import golden, settings
 from indexer.account_model import Owned
 from indexer.cli import chains
 from indexer.cli.console import fail, out, say, usage
+from indexer.cli.shown import Listing, formatted, show
 from indexer.decode import Decoder
 from indexer.errors import ConfigError, IndexerError
 from indexer.evm_model import (
@@ -66,7 +67,8 @@ class TxHash(click.ParamType[str]):
     "--save", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="Keep it as a golden case: DIR/PROTOCOL/0x….json, as in tests/golden.",
 )  # fmt: skip
-def verify(tx_hash: str, rpc: str | None, chain: str | None, save: Path | None) -> None:
+@formatted(says="All but table have what was published and the rows alone.")
+def verify(tx_hash: str, rpc: str | None, chain: str | None, save: Path | None, form: str) -> None:
     """Decode one transaction of a node and show side by side what was published, the row that comes
     of it, and what the protocol itself says at that block: prices, share rates, owners.
 
@@ -86,7 +88,10 @@ def verify(tx_hash: str, rpc: str | None, chain: str | None, save: Path | None) 
             f"{profile.name}: no venue stands there; name contracts in INDEXER_DEPLOYMENTS"
         )
     found = _verified(profile, urls, decoder, venues, tx_hash)
-    _show(found, decoder)
+    if form == "table":
+        _show(found, decoder)
+    else:
+        show(Listing("rows", _OF_LINES, list(_all_lines(found, decoder))), form)
     if not (found.rows or found.undecoded or found.quarantined):
         fail(f"{tx_hash}: none of its {len(found.mined.receipt.logs)} logs is a liquidation")
     if found.undecoded or not found.rows:
@@ -208,8 +213,7 @@ def _then(fact: Fact, then: Sequence[Fact]) -> str:
 
 def _show_row(row: ChainRow, found: "Verified", decoder: Decoder) -> None:
     spec = decoder.spec_of(row.venue)
-    logs = [one for log in found.mined.receipt.logs if (one := published(spec, log)) is not None]
-    (event,) = [one for one in logs if one.log.log_index == row.log_index]
+    event, logs = _event(row, found, spec)
     out.print()
     _line(f"{row.venue} {row.method}, log {row.log_index} {event.event} of {row.emitter}")
     for one in _beside(event, logs):
@@ -220,6 +224,28 @@ def _show_row(row: ChainRow, found: "Verified", decoder: Decoder) -> None:
     for cells in _lines(row, event, _Beside(found)):
         table.add_row(*map(escape, cells))
     out.print(table, width=max(out.width, WIDE), crop=False)
+
+
+def _event(
+    row: ChainRow, found: "Verified", spec: ProtocolSpec
+) -> tuple[Published, list[Published]]:
+    """What a row was made from, and all that its protocol published in the transaction."""
+    logs = [one for log in found.mined.receipt.logs if (one := published(spec, log)) is not None]
+    (event,) = [one for one in logs if one.log.log_index == row.log_index]
+    return event, logs
+
+
+_OF_LINES = {
+    "venue": "venue", "log_index": "log", "event": "event", "name": "field",
+    "published": "published", "row": "row", "protocol": "the protocol itself",
+}  # fmt: skip
+
+
+def _all_lines(found: "Verified", decoder: Decoder) -> Iterator[tuple[Any, ...]]:
+    for row in found.rows:
+        event, _ = _event(row, found, decoder.spec_of(row.venue))
+        for line in _lines(row, event, _Beside(found)):
+            yield (row.venue, row.log_index, event.event, *line)
 
 
 def _beside(event: Published, logs: Sequence[Published]) -> Iterator[Published]:

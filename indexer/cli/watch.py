@@ -14,13 +14,14 @@ import click
 import psycopg
 
 from indexer import settings, sync
-from indexer.cli import chains
+from indexer.cli import chains, completion, logs
 from indexer.cli.console import Duration, Number, connected, fail, out, say, usage
+from indexer.cli.shown import formatted, listing, show_all
 from indexer.errors import SourceFault
 from indexer.report import positions as shown
 from indexer.report.text import count_of, moment
 from indexer.store import positions
-from indexer.store.database import Connection
+from indexer.store.database import Connection, conninfo_of
 
 if TYPE_CHECKING:
     from indexer.sources.evm import EvmSource
@@ -42,7 +43,7 @@ class Address(click.ParamType[str]):
 
 
 @click.command()
-@click.argument("venues", nargs=-1, metavar="[VENUE...]")
+@click.argument("venues", nargs=-1, metavar="[VENUE...]", shell_complete=completion.venues)
 @click.option("--label", default="whale", show_default=True, help="Whom to watch.")
 @click.option(
     "--account", "accounts", type=Address(), multiple=True, metavar="0x…",
@@ -59,6 +60,7 @@ class Address(click.ParamType[str]):
     help="hyperliquid: the most weight a minute, of the 1,200 that an address of yours has.",
 )  # fmt: skip
 @chains.budgeted
+@logs.logged
 def watch(
     venues: tuple[str, ...],
     label: str,
@@ -211,7 +213,9 @@ class _Watcher:
 
     def _source(self, chain: str) -> "EvmSource":
         if chain not in self._sources:
-            opening = chains.source_of(self._chosen.settings, chain, self._budget)
+            opening = chains.source_of(
+                self._chosen.settings, chain, self._budget, conninfo_of(self._connection)
+            )
             self._sources[chain] = self._stack.enter_context(opening)
         return self._sources[chain]
 
@@ -228,10 +232,7 @@ def _line(number: int, looked: "Looked", stand: positions.Summary) -> str:
 
 @click.command("positions")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True)
-@click.option(
-    "--format", "form", type=click.Choice(["table", "md", "json"]), default="table",
-    show_default=True,
-)  # fmt: skip
+@formatted(says="csv has a row for each position.")
 def report_positions(top: int, form: str) -> None:
     """Watched accounts: who is under water, who is closest to liquidation, and what became of
     positions that are not there any more.
@@ -245,5 +246,12 @@ def report_positions(top: int, form: str) -> None:
             click.echo(shown.to_json(found))
         case "md":
             click.echo(shown.to_markdown(found))
+        case "csv":
+            show_all(
+                [listing(name, _OF_POSITIONS, rows) for name, rows in shown.kinds(found)], form
+            )
         case _:
             shown.to_terminal(found, out)
+
+
+_OF_POSITIONS = {name: name for name in positions.Shown.__struct_fields__}

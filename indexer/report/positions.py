@@ -63,9 +63,16 @@ def to_json(report: Report) -> str:
     data = {
         "as_of": report.as_of,
         "summary": report.summary._asdict(),
-        **{name: getattr(report, name) for name in ("under_water", "closest", "ended")},
+        **dict(kinds(report)),
     }
     return msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
+
+
+def kinds(report: Report) -> list[tuple[str, list[Shown]]]:
+    """The positions by what they are shown for."""
+    return [
+        ("under_water", report.under_water), ("closest", report.closest), ("ended", report.ended),
+    ]  # fmt: skip
 
 
 def _head(report: Report) -> Iterable[str]:

@@ -169,6 +169,11 @@ class DydxNode:
         for node in self._nodes:
             node.close()
 
+    @property
+    def all(self) -> Sequence[Endpoint]:
+        """All nodes."""
+        return self._nodes
+
     def status(self) -> Status:
         """What the first node that answers has."""
         return self._asked("status", _status)

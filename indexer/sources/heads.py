@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from indexer.sources.rpc import Secrets
+from indexer.sources.secrets import Secrets
 
 if TYPE_CHECKING:
     from web3 import WebSocketProvider  # web3 takes half a second to import

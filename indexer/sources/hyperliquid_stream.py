@@ -19,7 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 from indexer.errors import ConfigError
 from indexer.sources.hyperliquid_fills import Told, head_of
 from indexer.sources.hyperliquid_vendors import Vendor
-from indexer.sources.rpc import Secrets
+from indexer.sources.secrets import Secrets
 
 MOST_BYTES = 32 * 1024 * 1024  # of one message: a snapshot of 2,000 fills has 1 MB
 OPEN_SECONDS = 10.0

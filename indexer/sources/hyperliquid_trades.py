@@ -14,7 +14,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 from indexer.candidates import Action, Trade
-from indexer.sources.rpc import Secrets
+from indexer.sources.secrets import Secrets
 
 TRADES_URL = "wss://api.hyperliquid.xyz/ws"
 EXPLORER_URL = "wss://rpc.hyperliquid.xyz/ws"  # nktkas/hyperliquid: .../_methods/explorerTxs.ts

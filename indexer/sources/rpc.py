@@ -15,15 +15,13 @@ Fault                one endpoint gave no usable answer; another may
 └── Refused          any other error, a revert among them
 """
 
-import json
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 import requests
@@ -33,6 +31,7 @@ from web3.types import RPCEndpoint, RPCResponse
 
 from indexer.sources import refusals
 from indexer.sources.refusals import Refusal
+from indexer.sources.secrets import Secrets
 
 BODY_BYTES = 64 * 1024 * 1024  # 64 MiB are 70,000 liquidation logs; providers stop at 10,000
 READ_BYTES = 256 * 1024
@@ -40,7 +39,6 @@ CONNECT_SECONDS = 5.0
 SILENT_SECONDS = 20.0  # between two bytes
 ANSWER_SECONDS = 60.0  # for a whole answer, however it drips
 RETRY_AFTER_SECONDS = 120.0  # the most that a Retry-After is honoured
-TEXT_CHARACTERS = 200  # of a provider's message that we repeat
 
 T = TypeVar("T")
 
@@ -141,41 +139,6 @@ _ONE = msgspec.json.Decoder(_Envelope)
 _MANY = msgspec.json.Decoder(list[_Envelope])
 _ENCODE = msgspec.json.Encoder().encode
 _NULL = b"null"
-
-
-class Secrets:
-    """What of a URL must never be seen, and its removal from texts."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        words = {url, parts.netloc if parts.username or parts.password else ""}
-        words |= {parts.username or "", parts.password or "", parts.query}
-        words |= {value for _, value in parse_qsl(parts.query)}
-        words |= {part for part in (parts.path, *parts.path.split("/")) if len(part) >= 6}
-        words |= {label for label in (parts.hostname or "").split(".") if _is_key(label)}
-        words |= {form(word) for word in words for form in (unquote, quote, _quote_all)}
-        words |= {json.dumps(word)[1:-1] for word in words}
-        longest_first = sorted((word for word in words if len(word) >= 3), key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)", re.IGNORECASE)
-
-    def hide(self, text: str) -> str:
-        """The text without them, on one line, without control characters, cut."""
-        text = self._pattern.sub("***", text)
-        return "".join(c if c.isprintable() else " " for c in text)[:TEXT_CHARACTERS]
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Clean a log record; for `Logger.addFilter`."""
-        record.msg = self._pattern.sub("***", record.getMessage())
-        record.args = None
-        return True
-
-
-def _is_key(label: str) -> bool:
-    return len(label) >= 20 and any(c.isdigit() for c in label)
-
-
-def _quote_all(word: str) -> str:
-    return quote(word, safe="")
 
 
 # These write the path of the URL at DEBUG, or all of it when a header is broken.

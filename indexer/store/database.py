@@ -3,6 +3,7 @@
 from urllib.parse import urlsplit
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from indexer import resources
 from indexer.errors import ConfigError
@@ -35,6 +36,27 @@ def connect(conninfo: str) -> Connection:
     connection.execute(
         "SET TIME ZONE 'UTC'; SET default_transaction_isolation = 'read committed';"
         f" SET temp_buffers = '{TEMP_BUFFERS}'"
+    )
+    return connection
+
+
+def conninfo_of(connection: Connection) -> str:
+    """What opens another connection like this one."""
+    info = connection.info
+    return make_conninfo("", **info.get_parameters(), password=info.password or None)
+
+
+def connect_briefly(conninfo: str, seconds: int = 5) -> Connection:
+    """Open a connection that gives up soon: to connect, on a statement, on a lock. For what must
+    not hold up anything. Raises ConfigError."""
+    try:
+        connection = connect(make_conninfo(conninfo, connect_timeout=max(seconds, 2)))
+    except psycopg.ProgrammingError:
+        raise ConfigError("DATABASE_URL is not a PostgreSQL URL or conninfo string") from None
+    connection.execute(
+        "SELECT set_config('statement_timeout', %(ms)s, false),"
+        " set_config('lock_timeout', %(ms)s, false)",
+        {"ms": f"{seconds * 1000}"},
     )
     return connection
 

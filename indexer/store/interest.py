@@ -33,6 +33,24 @@ class Hole(NamedTuple):
     before_at: datetime
 
 
+class Day(NamedTuple):
+    """A day of which files were imported; `minutes_missing` are in none of them."""
+
+    venue: str
+    day: date
+    minutes: int
+    minutes_missing: int
+    markets: int
+    sources: list[str]
+    imported_at: datetime
+
+
+def days(connection: Connection) -> list[Day]:
+    """All of them, in order."""
+    with connection.cursor(row_factory=class_row(Day)) as cursor:
+        return cursor.execute("SELECT * FROM liq.open_interest_days ORDER BY venue, day").fetchall()
+
+
 def import_file(
     connection: Connection,
     venue: str,

@@ -138,6 +138,16 @@ class SampleStatus(NamedTuple):
     pieces: int
     lacking: int
 
+    @property
+    def who(self) -> str:
+        """How many accounts, for people."""
+        return f"{self.accounts:,}" if self.accounts else "all"
+
+    @property
+    def read_as(self) -> str:
+        """Never whole."""
+        return "sample"
+
 
 def samples(connection: Connection) -> list[SampleStatus]:
     """One line for each source of samples; a stream is of no account in particular."""
