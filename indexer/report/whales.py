@@ -428,7 +428,10 @@ class _Reader:
         self._gap = timedelta(seconds=meant.repeat.gap_seconds)
         # no time is between the last moment of the window and its end: a block there is enough
         last = msgspec.structs.replace(self._window, high=high - TICK)
-        self._scopes = totals.scopes(connection, [meant], last, first_blocks)
+        self._scopes = tuple(
+            _to_the_end(scope, high)
+            for scope in totals.scopes(connection, [meant], last, first_blocks)
+        )
         self._others = window_lines.neighbours(self._meant)
         self._venues = [scope.venue for scope in self._scopes]
         self._parameters: dict[str, object] = {
@@ -438,8 +441,10 @@ class _Reader:
         window_lines.read(connection, self._meant, self._window, self._others)
 
     def _rows(self, name: str, **more: object) -> list[dict[str, Any]]:
+        values = {**self._parameters, **more}
         with self._connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(_sql(name).encode(), {**self._parameters, **more}).fetchall()
+            # not prepared: the temporary tables of the next report may have other types
+            return cursor.execute(_sql(name).encode(), values, prepare=False).fetchall()
 
     def _ask(self, name: str, into: type[T], **more: object) -> tuple[T, ...]:
         return msgspec.convert(self._rows(name, **more), tuple[into, ...])  # type: ignore[valid-type]
@@ -603,6 +608,15 @@ class _Reader:
 
 def _markets(row: Mapping[str, Any]) -> list[str]:
     return [name for name in row["markets"] or () if name] or row["assets"] or []
+
+
+def _to_the_end(scope: Scope, high: datetime) -> Scope:
+    """What is missing up to the last moment of a window is missing up to its end."""
+    missing = (
+        msgspec.structs.replace(one, high=high) if one.high == high - TICK else one
+        for one in scope.missing
+    )
+    return msgspec.structs.replace(scope, missing=tuple(missing))
 
 
 def _unread(

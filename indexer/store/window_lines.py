@@ -5,7 +5,7 @@ with the line it stands on, its episode, and what it is worth otherwise. Its tot
 query of `liq.total`, and so are those of the definitions next to it, which differ in one choice.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -32,7 +32,8 @@ class Neighbour(NamedTuple):
 
 class Beside(msgspec.Struct, frozen=True):
     """What a total would be with another choice. As in a total, `usd` is None where loans and
-    perpetuals cannot be added up, or nothing has a value."""
+    perpetuals cannot be added up, or nothing has a value. Episodes are counted where the choice is
+    of their gap."""
 
     switch: str
     value: str
@@ -42,7 +43,7 @@ class Beside(msgspec.Struct, frozen=True):
     lending_usd: Decimal | None
     records: int
     unvalued: int
-    episodes: int
+    episodes: int | None
 
 
 def read(
@@ -60,7 +61,10 @@ def read(
         connection.execute(
             sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS {}").format(table, query)
         )
-        connection.execute(sql.SQL("ANALYZE pg_temp.{}").format(table))
+        # the rest of the columns is only read
+        connection.execute(
+            sql.SQL("ANALYZE pg_temp.{} (venue, account, market, block_at, action)").format(table)
+        )
 
 
 def lines(connection: Connection, definition: Definition) -> tuple[tuple[Line, ...], str]:
@@ -73,40 +77,99 @@ def lines(connection: Connection, definition: Definition) -> tuple[tuple[Line, .
     for name, value in (("$6", gap), ("$7", sql.Literal(definition.is_one_sum))):
         total = total.replace(name, value.as_string(connection))
     found = sorted(
-        map(totals.line_of, connection.execute(total)),
+        map(totals.line_of, connection.execute(total, prepare=False)),
         key=lambda line: (line.section, line.name or ""),
     )
-    said: Any = connection.execute(price_set).fetchone()
+    said: Any = connection.execute(price_set, prepare=False).fetchone()
     return tuple(found), str(said[0])
 
 
 def beside(
     connection: Connection, definition: Definition, others: Sequence[Neighbour]
 ) -> Iterator[Beside]:
-    """The totals next to the one that was read."""
+    """The totals next to the one that was read: one reading of all rows has all of them, but of
+    definitions that leave out rows for what others are."""
     ways = _ways(definition, others)
+    money = list(dict.fromkeys(one.definition for one in others if one.switch != "repeat"))
+    sums = (
+        _sums(connection, money, ways) if definition.is_additive
+        else {one: _sum(connection, one, ways) for one in money}
+    )  # fmt: skip
+    chosen = sums.get(definition) or _sum(connection, definition, ways)
+    episodes = _episodes(connection, definition, [o for o in others if o.switch == "repeat"])
     for other in others:
-        found = other.definition
-        rows: Iterable[Any] = connection.execute(
-            _SUMMED.format(
-                rows=counting.rows(found, _SEEN, value=_way(found, ways), window=sql.SQL("true")),
-                gap=sql.SQL("interval '1 second' * {}").format(found.repeat.gap_seconds),
+        found = chosen if other.switch == "repeat" else sums[other.definition]
+        yield _beside(other, definition, found, episodes.get(other.definition))
+
+
+_Sums = Mapping[str, tuple[Decimal | None, int, int]]
+"""Dollars, rows and those without a value, by instrument."""
+
+
+def _sums(
+    connection: Connection, definitions: Sequence[Definition], ways: Sequence[Definition]
+) -> dict[Definition, _Sums]:
+    if not definitions:
+        return {}
+    told, summed = [], []
+    for number, one in enumerate(definitions):
+        way = _way(one, ways)
+        names = {"usd": sql.Identifier(f"usd_of_{number}"), "is": sql.Identifier(f"is_{number}")}
+        told.append(_TOLD.format(
+            **names, worth=counting.usd_of(one, way), test=counting.is_counted(one, way)
+        ))  # fmt: skip
+        summed.append(_SUMMED.format(**names))
+    query = _ALL_SUMS.format(
+        told=sql.SQL(", ").join(told), summed=sql.SQL(", ").join(summed)
+    )
+    rows: Iterable[Any] = connection.execute(query, prepare=False).fetchall()
+    return {
+        one: {row[0]: row[1 + 3 * n : 4 + 3 * n] for row in rows if row[2 + 3 * n]}
+        for n, one in enumerate(definitions)
+    }
+
+
+def _sum(connection: Connection, definition: Definition, ways: Sequence[Definition]) -> _Sums:
+    rows: Iterable[Any] = connection.execute(
+        _ONE_SUM.format(
+            rows=counting.rows(
+                definition, _SEEN, value=_way(definition, ways), window=sql.SQL("true")
             )
+        ),
+        prepare=False,
+    )
+    return {row[0]: row[1:] for row in rows}
+
+
+def _episodes(
+    connection: Connection, definition: Definition, others: Sequence[Neighbour]
+) -> dict[Definition, int]:
+    """How many episodes there are at each gap. Which rows count may hang on it, too."""
+    if definition.repeat.keep != "all" or definition.minimum_usd:
+        others = [other for other in others if other.definition == definition]
+    counts = [
+        sql.SQL("count(*) FILTER (WHERE pause IS NULL OR pause > interval '1 second' * {})").format(
+            other.definition.repeat.gap_seconds
         )
-        yield _beside(other, definition, {row[0]: row[1:] for row in rows})
+        for other in others
+    ]
+    row: Any = connection.execute(
+        _GAPS.format(counts=sql.SQL(", ").join(counts)), prepare=False
+    ).fetchone()
+    return {other.definition: row[place] for place, other in enumerate(others)}
 
 
-def _beside(other: Neighbour, chosen: Definition, of: dict[str, Any]) -> Beside:
+def _beside(other: Neighbour, chosen: Definition, of: _Sums, episodes: int | None) -> Beside:
     sums = {instrument: row[0] for instrument, row in of.items()}
     known = [usd for usd in sums.values() if usd is not None]
     is_sum = other.definition.is_one_sum or len(of) < 2
     usd = sum(known, Decimal(0)) if is_sum and (known or not of) else None
-    records, unvalued, episodes = (sum(row[place] for row in of.values()) for place in (1, 2, 3))
     return Beside(
         switch=other.switch, value=other.value, is_chosen=other.definition == chosen,
         usd=None if usd is None else totals.plain(usd),
         perp_usd=_plain(sums.get("perp")), lending_usd=_plain(sums.get("lending")),
-        records=records, unvalued=unvalued, episodes=episodes,
+        records=sum(row[1] for row in of.values()), unvalued=sum(row[2] for row in of.values()),
+        episodes=episodes,
     )  # fmt: skip
 
 
@@ -229,15 +292,27 @@ _COUNTED = sql.SQL(
     WINDOW of_episode AS (PARTITION BY line, venue, dex, unit ORDER BY block_at)
     """
 )
+# OFFSET 0: each test is made once, and not again for each sum.
+_TOLD = sql.SQL("{test} AS {is}, {worth} AS {usd}")
 _SUMMED = sql.SQL(
+    "sum({usd}) FILTER (WHERE {is}), count(*) FILTER (WHERE {is}),"
+    " count(*) FILTER (WHERE {is} AND {usd} IS NULL)"
+)
+_ALL_SUMS = sql.SQL(
+    "SELECT instrument, {summed} FROM (SELECT instrument, {told} FROM pg_temp.seen legs OFFSET 0)"
+    " told GROUP BY instrument"
+)
+_ONE_SUM = sql.SQL(
+    "SELECT instrument, sum(usd), count(*), count(*) - count(usd)"
+    " FROM ({rows}) line WHERE line = 'counted' GROUP BY instrument"
+)
+_GAPS = sql.SQL(
     """
-    SELECT instrument, sum(usd), count(*), count(*) - count(usd),
-           count(*) FILTER (WHERE goes_on IS NOT TRUE)
+    SELECT {counts}
     FROM (
-        SELECT instrument, usd, block_at - lag(block_at) OVER (
-                   PARTITION BY venue, dex, unit ORDER BY block_at) <= {gap} AS goes_on
-        FROM ({rows}) line WHERE line = 'counted'
-    ) counted
-    GROUP BY instrument
+        SELECT block_at - lag(block_at) OVER (
+                   PARTITION BY venue, dex, unit ORDER BY block_at) AS pause
+        FROM pg_temp.counted WHERE line = 'counted'
+    ) spaced
     """
 )
