@@ -21,6 +21,7 @@ from indexer import sync
 from indexer.errors import ConfigError
 from indexer.methodology.definition import Definition, presets
 from indexer.methodology.prose import Language, paragraph
+from indexer.methodology.windows import Window
 from indexer.positions import AccountState, Position
 from indexer.report import explorers, text, voice
 from indexer.report.markdown import plain
@@ -28,7 +29,6 @@ from indexer.report.render import to_html, to_json, to_markdown, to_terminal
 from indexer.report.voice import Voice
 from indexer.report.whale_sections import lacking
 from indexer.report.whales import Bar, Largest, WhaleReport, bucket_of, collect
-from indexer.methodology.windows import Window
 from indexer.store import database, definitions, positions, values
 from indexer.store.database import Connection
 from indexer.store.server import Server
@@ -289,7 +289,8 @@ def test_every_neighbour_is_the_total_of_the_definition_that_it_names(
     found = of_the_day(mixed, presets()[name])
     others = neighbours(presets()[name])
     definitions.keep(mixed, [
-        msgspec.structs.replace(one.definition, id=other_id(name, n)) for n, one in enumerate(others)
+        msgspec.structs.replace(one.definition, id=other_id(name, number))
+        for number, one in enumerate(others)
     ])  # fmt: skip
 
     for number, (one, other) in enumerate(zip(found.beside, others, strict=True)):
@@ -392,9 +393,9 @@ def test_the_key_of_the_largest_finds_it_in_its_view(
 
 def test_top_episodes_are_in_order_of_size(report: WhaleReport, simulated: Simulation) -> None:
     expected = sorted(episodes(of_users(simulated), 900), key=lambda g: -g.notional)[:20]
-    assert [
-        (e.account, e.first_at, e.last_at, e.records, e.usd) for e in report.episodes
-    ] == [(g.key[0], g.first_at, g.last_at, g.fills, g.notional) for g in expected]
+    assert [(e.account, e.first_at, e.last_at, e.records, e.usd) for e in report.episodes] == [
+        (g.key[0], g.first_at, g.last_at, g.fills, g.notional) for g in expected
+    ]
     assert [(e.mark_usd or 0) for e in report.episodes] == [g.notional_mark for g in expected]
     assert [(e.markets, tuple(sorted(e.methods))) for e in report.episodes] == [
         (g.coins, g.methods) for g in expected
@@ -647,7 +648,8 @@ def test_rows_without_a_dollar_value_are_counted_and_told(
         " = (v.venue, v.block_at, v.event_key, v.account)"
     )
     own.execute(
-        "INSERT INTO ledger.unvalued SELECT venue, block_at, event_key, account, 'par', %s, '{fill}'"
+        "INSERT INTO ledger.unvalued"
+        " SELECT venue, block_at, event_key, account, 'par', %s, '{fill}'"
         " FROM ledger.liquidation WHERE market = 'ETH' AND side = 'short'",
         ["in XYZ, which is no dollar"],
     )
@@ -772,7 +774,9 @@ def test_every_format_has_the_definition_and_its_paragraph(
 
 def test_no_word_of_a_report_is_left_in_the_other_language(report: WhaleReport) -> None:
     english = [said.en for said in voice.SAID.values() if re.search("[a-z]{5}", said.en)]
-    page = re.sub(r"<(style|pre)>.*?</\1>|<code.*?</code>", "", to_html(report, "zh"), flags=re.DOTALL)
+    page = re.sub(
+        r"<(style|pre)>.*?</\1>|<code.*?</code>", "", to_html(report, "zh"), flags=re.DOTALL
+    )
     told = [said for said in english if re.search(rf">{re.escape(said)}<", page)]
 
     assert told == []
@@ -782,7 +786,8 @@ def test_no_word_of_a_report_is_left_in_the_other_language(report: WhaleReport) 
 
 def test_every_phrase_takes_the_same_names_in_both_languages() -> None:
     names = {
-        name: [set(re.findall(r"{(\w+)}", text)) for text in said] for name, said in voice.SAID.items()
+        name: [set(re.findall(r"{(\w+)}", text)) for text in said]
+        for name, said in voice.SAID.items()
     }
     assert {name: found for name, found in names.items() if found[0] != found[1]} == {}
 
@@ -913,7 +918,8 @@ def hostile(own: Connection, report: WhaleReport) -> WhaleReport:
     )
     values.value(own, venues=["hyperliquid"])  # a row that changed has none
     own.execute(
-        "INSERT INTO ledger.unvalued SELECT venue, block_at, event_key, account, 'par', %s, '{fill}'"
+        "INSERT INTO ledger.unvalued"
+        " SELECT venue, block_at, event_key, account, 'par', %s, '{fill}'"
         " FROM ledger.liquidation WHERE market = 'DOGE'", [HOSTILE],
     )  # fmt: skip
     own.execute(
@@ -986,9 +992,7 @@ def loaded_from_elsewhere(page: str) -> list[object]:
     loads = {"src", "srcset", "action", "data", "poster", "background"}
     found: list[object] = re.findall(r"url\([^)]*|@import", page)
     for tag, attributes in Tags(page).tags:
-        found += [
-            (tag, name) for name in attributes if name in loads or name.startswith("on")
-        ]
+        found += [(tag, name) for name in attributes if name in loads or name.startswith("on")]
         if tag in ("script", "iframe", "object", "embed", "base", "form", "img"):
             found.append(tag)
         if tag not in ("a", "html") and attributes.get("href", "data:,") != "data:,":

@@ -171,6 +171,8 @@ def write_report(
 
 def check_output(output: Path | None, *, overwrite: bool) -> None:
     """Refuses early what `write_file` would refuse after the work."""
+    if output is not None and not output.parent.is_dir():
+        raise ConfigError(f"{output}: No such file or directory")
     if output is not None and output.is_file() and not overwrite:
         raise ConfigError(f"{output} is there already: --overwrite replaces it")
 
