@@ -34,6 +34,7 @@ from benchmarks.machine import (
 from benchmarks.totals import (
     BUSIEST,
     MONTH,
+    OFF_DAY,
     WrongResult,
     average_day,
     empty_caches,
@@ -143,12 +144,13 @@ def report(run: Run) -> str:
         "",
         "| | asked | found | |",
         "| --- | ---: | ---: | --- |",
-        *(_target_row(said, run) for said in run.results if said != YEAR.said),
+        *(_target_row(said, run) for said in (OFF_DAY, BUSIEST.said)),
         "",
         f"All under `{DEFINITION}`, with a top of 20. Wall time from the question to the page,"
         f" median of {run.rounds}, in brackets the least and the most; each report is read on a"
         " connection of its own after the files were dropped from the system's cache, and nothing"
-        " was added up before: all of it comes from rows.",
+        " was added up before: all of it comes from rows. What is asked is judged on 24 hours; how"
+        " longer windows grow with their rows stands below.",
         "",
         "| window | rows that count | read, ms | page, ms | Postgres CPU, ms |",
         "| --- | ---: | ---: | ---: | ---: |",

@@ -25,7 +25,7 @@ def facts(evidence: dict[str, Any]) -> list[tuple[str, str]]:
 def _fact(name: str, value: Any) -> str:
     if isinstance(value, list | dict):
         return f"× {len(value)}"
-    if name.endswith("_usd") and _NUMBER.fullmatch(str(value)):
+    if (name == "usd" or name.endswith("_usd")) and _NUMBER.fullmatch(str(value)):
         return usd(Decimal(str(value)))
     return ABSENT if value is None else clean(str(value))
 

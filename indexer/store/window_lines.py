@@ -119,9 +119,7 @@ def _sums(
             **names, worth=counting.usd_of(one, way), test=counting.is_counted(one, way)
         ))  # fmt: skip
         summed.append(_SUMMED.format(**names))
-    query = _ALL_SUMS.format(
-        told=sql.SQL(", ").join(told), summed=sql.SQL(", ").join(summed)
-    )
+    query = _ALL_SUMS.format(told=sql.SQL(", ").join(told), summed=sql.SQL(", ").join(summed))
     rows: Iterable[Any] = connection.execute(query, prepare=False).fetchall()
     return {
         one: {row[0]: row[1 + 3 * n : 4 + 3 * n] for row in rows if row[2 + 3 * n]}
