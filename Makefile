@@ -37,6 +37,7 @@ bench: $(READY) ## Measure the speed of indexing beside its yardsticks
 	"$(BIN)/python" -m benchmarks.chains
 	"$(BIN)/python" -m benchmarks.values
 	"$(BIN)/python" -m benchmarks.totals
+	"$(BIN)/python" -m benchmarks.report
 	"$(BIN)/python" -m benchmarks.labels
 
 # uv is no part of the lock: only this target needs it. Pins that still fit stay as they are.

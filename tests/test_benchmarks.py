@@ -14,9 +14,11 @@ if sys.platform != "linux":
 
 from benchmarks import chains, totals, values
 from benchmarks import hyperliquid as benchmark
+from benchmarks import report as reports
 from benchmarks.hyperliquid import OBVIOUS, OURS, RATIOS, TURNS, Hour, Run, WrongResult
 from benchmarks.year_of_rows import rows_of
 from indexer.methodology.definition import presets
+from indexer.report import whales
 from indexer.store import definitions
 from indexer.store.database import Connection
 from indexer.store.server import Server
@@ -143,6 +145,35 @@ def test_a_tiny_run_over_totals_compares_its_answers_and_writes_every_table(tmp_
     assert "44 answers were compared with those of the formula in whole numbers, all equal" in text
     assert "lending_liquidation_venue_time, liquidation_venue_time, valuation_pkey" in text
     assert "fsync, synchronous_commit, full_page_writes on" in text
+
+
+def test_a_tiny_run_over_reports_compares_their_totals_and_writes_every_table(
+    tmp_path: Path,
+) -> None:
+    results = tmp_path / "REPORT.md"
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.report", "--rows", "20_000", "--rounds", "1",
+         "--no-year", "--results", str(results)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    text = results.read_text() if results.exists() else ""
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert text in ended.stdout
+    rows = [row[0] for row in re.findall(r"^\| (.*?) \|( .*? \|)+$", text, re.MULTILINE)]
+    windows = [totals.OFF_DAY, totals.BUSIEST.said, totals.MONTH.said]
+    assert set(rows) >= {*windows, *(f"a report of {said}, ms" for said in windows[:2])}
+    assert "compared with that of the formula in whole numbers, all equal" in text
+
+
+def test_a_report_that_differs_from_the_formula_fails_the_run(connection: Connection) -> None:
+    definitions.keep(connection, presets().values())
+    found = whales.collect(
+        connection, definition=presets()[reports.DEFINITION], window=totals.BUSIEST
+    )
+    run = reports.Run(20_000, 1, None)  # type: ignore[arg-type]
+    with pytest.raises(totals.WrongResult, match=r"busiest day: .*Decimal\('0'\)"):
+        reports.check(run, totals.BUSIEST, found, "")
 
 
 def test_answers_that_differ_from_the_formula_fail_the_run(connection: Connection) -> None:

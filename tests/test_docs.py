@@ -27,6 +27,7 @@ from indexer.methodology.definition import (
     presets,
 )
 from indexer.methodology.windows import resolve
+from indexer.report.pictures import PICTURES
 from indexer.store.database import Connection
 from indexer.venues.evm import specs
 from tests import fault_table
@@ -47,6 +48,7 @@ VALUES = (ROOT / "docs" / "values.md").read_text()
 DEFINITIONS = (ROOT / "docs" / "definitions.md").read_text()
 LABELS = (ROOT / "docs" / "labels.md").read_text()
 ALERTS = (ROOT / "docs" / "alerts.md").read_text()
+REPORTS = (ROOT / "docs" / "reports.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +237,8 @@ def test_the_examples_of_alerts_run(quick_indexer: Command) -> None:
 def test_the_examples_of_the_readme_run(
     indexer: Command, connection: Connection, node: Path, ethereum: str, exchange: str
 ) -> None:
-    lines = shown(README) + shown(CHAINS) + shown(VALUES) + shown(DEFINITIONS) + shown(LABELS)
+    pages = (README, CHAINS, VALUES, DEFINITIONS, LABELS, REPORTS)
+    lines = [line for page in pages for line in shown(page)]
     assert len(lines) >= 20
 
     done = [
@@ -317,6 +320,11 @@ def test_every_setting_is_documented() -> None:
     assert len(names) >= 4
     assert "`RPC_<CHAIN>`" in README
     assert [name for name in names if f"`{name}`" not in README] == []
+
+
+def test_every_picture_and_explorer_of_the_report_is_documented() -> None:
+    assert [name for name in PICTURES if f"`{name}`" not in REPORTS.replace("--picture ", "")] == []
+    assert "`indexer/report/explorers.py`" in REPORTS
 
 
 def test_every_rule_and_method_is_documented() -> None:

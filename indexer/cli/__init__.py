@@ -40,6 +40,7 @@ from indexer.cli import (
     venues,
     verify,
     watch,
+    whales,
 )
 from indexer.cli.console import (
     Commands,
@@ -60,7 +61,8 @@ from indexer.cli.shown import Listing, exact, formatted, listing, show, show_all
 from indexer.errors import ConfigError
 from indexer.model import Rule
 from indexer.perp_feeds import FEEDS
-from indexer.report import render, whales
+from indexer.report import render
+from indexer.report import whales as whale_reports
 from indexer.sources.hyperliquid import HourFile
 from indexer.store import explain as explanation
 from indexer.store import labels as labeler
@@ -461,44 +463,7 @@ def report() -> None:
 
 report.add_command(watch.report_positions)
 report.add_command(episodes.report_episode)
-
-
-@report.command("whales")
-@click.option(
-    "--since", type=Duration(), default="24h", show_default=True,
-    help="Length of the window; it ends with the last covered block.",
-)  # fmt: skip
-@click.option(
-    "--until", type=Moment(),
-    help="End of the window, UTC, itself outside; by default just after the last covered block.",
-)  # fmt: skip
-@click.option(
-    "--gap", type=Duration(), default="15m", show_default=True,
-    help="Quiet time that ends an episode; more than 30s.",
-)  # fmt: skip
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True)
-@click.option(
-    "--format", "form", type=click.Choice(["table", "html", "md", "json"]), default="table",
-    show_default=True,
-)  # fmt: skip
-@click.option(
-    "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file."
-)
-def report_whales(
-    since: timedelta,
-    until: datetime | None,
-    gap: timedelta,
-    top: int,
-    form: str,
-    output: Path | None,
-) -> None:
-    """The largest liquidations of a window, the whales among them, and what is missing.
-
-    Example: indexer report whales --since 24h
-    """
-    with connected() as connection:
-        found = whales.collect(connection, since=since, until=until, gap=gap, top=top)
-    write_report(found, render, form, output)
+report.add_command(whales.report_whales)
 
 
 @main.command("status")
@@ -619,9 +584,9 @@ def demo(html: Path) -> None:
     with connect(found.conninfo) as connection:
         _report_backfill(connection, str(resources.recording()))
         _label(connection, labels.rules())
-        whale_report = whales.collect(connection, since=timedelta(hours=24))
+        whale_report = whale_reports.collect(connection, since=timedelta(hours=24))
     render.to_terminal(whale_report, out)
-    write_report(whale_report, render, "html", html)
+    write_report(whale_report, render.In("en"), "html", html, overwrite=True)
     out.print(f"\nQuery it:\n  {escape(found.psql)}", soft_wrap=True)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -164,7 +165,12 @@ class Report(Protocol):
     def to_json(self, report: Any) -> str: ...
 
 
-def write_report(found: object, as_report: Report, form: str, output: Path | None) -> None:
+OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace the output if it is there.")
+
+
+def write_report(
+    found: object, as_report: Report, form: str, output: Path | None, *, overwrite: bool = False
+) -> None:
     """Show a report on the terminal, or write it in one of the formats for files."""
     if form == "table" and output is None:
         as_report.to_terminal(found, out)
@@ -176,8 +182,40 @@ def write_report(found: object, as_report: Report, form: str, output: Path | Non
     if output is None:
         click.echo(text)
         return
+    write_file(output, text.encode(), overwrite=overwrite)
+
+
+def check_output(output: Path | None, *, overwrite: bool) -> None:
+    """Refuses early what `write_file` would refuse after the work."""
+    if output is not None and not output.parent.is_dir():
+        raise ConfigError(f"{output}: No such file or directory")
+    if output is not None and output.is_file() and not overwrite:
+        raise ConfigError(f"{output} is there already: --overwrite replaces it")
+
+
+def write_file(output: Path, data: bytes, *, overwrite: bool) -> None:
+    """All of it under its name, or nothing. What is no file, as a pipe, is written to as it is."""
     try:
-        output.write_text(text, encoding="utf-8")
+        if output.exists() and not output.is_file():
+            output.write_bytes(data)
+        else:
+            _in_one(output, data, overwrite)
+    except FileExistsError:
+        raise ConfigError(f"{output} is there already: --overwrite replaces it") from None
     except OSError as error:
         raise IndexerError(f"{output}: {error.strerror}") from error
     say(f"wrote {output}")
+
+
+def _in_one(output: Path, data: bytes, overwrite: bool) -> None:
+    target = output.resolve()  # a link stays one
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+        if overwrite:
+            part.replace(target)
+        else:
+            target.hardlink_to(part)  # unlike a rename it never replaces what came meanwhile
+    finally:
+        part.unlink(missing_ok=True)

@@ -11,7 +11,15 @@ import click
 from rich.markup import escape
 
 from indexer.cli import chains, completion
-from indexer.cli.console import Number, connected, out, say, usage, write_report
+from indexer.cli.console import (
+    OVERWRITE,
+    Number,
+    connected,
+    out,
+    say,
+    usage,
+    write_report,
+)
 from indexer.cli.shown import Listing, formatted, listing, show
 from indexer.methodology.definition import Blocks, Definition, Segment, read
 from indexer.methodology.prose import paragraph
@@ -64,7 +72,7 @@ def total(
             return
         definition = chosen(connection, name)
         found = totals.compute(
-            connection, definition, window_of(connection, definition, asked), _first_blocks()
+            connection, definition, window_of(connection, definition, asked), first_blocks()
         )
         number = totals.save(connection, found) if save else None
     match form:
@@ -97,7 +105,7 @@ def window_of(connection: Connection, definition: Definition, asked: str) -> Win
     return resolve(rule, asked, datetime.now(UTC), prices, chain)
 
 
-def _first_blocks() -> dict[str, int]:
+def first_blocks() -> dict[str, int]:
     """Before which block a venue of a chain cannot have anything, where that is known."""
     decoder = chains.choose(()).decoder
     return {venue: first for venue in decoder.venues() if (first := decoder.since(venue)) > 0}
@@ -121,7 +129,7 @@ _OF_TOTAL = (
 
 
 def _verify(connection: Connection, form: str) -> None:
-    found = totals.verify(connection, _first_blocks())
+    found = totals.verify(connection, first_blocks())
     if form != "table":
         show(listing("saved totals", _OF_SAVED, found), form)
     elif not found:
@@ -165,6 +173,7 @@ def _show_verified(found: Sequence[totals.Verified]) -> None:
 @click.option(
     "--output", "-o", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file."
 )
+@OVERWRITE
 def reconcile(
     a: str,
     b: str | None,
@@ -176,6 +185,7 @@ def reconcile(
     meant: str | None,
     form: str,
     output: Path | None,
+    overwrite: bool,
 ) -> None:
     """Say why two totals differ: step by step, in any order, and by which rows.
 
@@ -196,18 +206,18 @@ def reconcile(
         raise usage("csv goes to the output of the command: leave --output out")
     with connected() as connection:
         one = _asked(connection, a, asked)
-        first_blocks, command = _first_blocks(), _command()
+        known, command = first_blocks(), _command()
         if b is not None:
             other = _asked(connection, b, asked_b or asked)
-            found = reconciliation.reconcile(connection, one, other, first_blocks, command)
+            found = reconciliation.reconcile(connection, one, other, known, command)
         else:
             assert external is not None and source is not None
             outside = Outside(usd=external, source=source, stated_method=stated)
             found = reconciliation.reconcile_outside(
-                connection, one, outside, meant, first_blocks, command
+                connection, one, outside, meant, known, command
             )
     if form != "csv":
-        write_report(found, report, form, output)
+        write_report(found, report, form, output, overwrite=overwrite)
     else:
         show(listing("steps", _OF_STEPS, found.steps), form)
 

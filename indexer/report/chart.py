@@ -4,18 +4,19 @@ from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from typing import NamedTuple
 
-from indexer.report.text import round_usd
+from indexer.methodology.prose import Language
+from indexer.report.text import compact_zh, round_usd
 from indexer.report.whales import Bar, Chart
 
 # From the axis upwards; what hangs below the axis is no user's money.
-UP = ("market", "backstop", "adl_of_user")
+UP = ("market", "backstop", "adl", "lending", "other")
 DOWN = "protocol_vault"
 _HAIRLINE = Decimal("0.5")  # a bar that is there can be seen
 _STEPS = (Decimal(1), Decimal(2), Decimal("2.5"), Decimal(5), Decimal(10))
 
 
 class Rect(NamedTuple):
-    """A piece of a bar; `kind` is a method, or protocol_vault."""
+    """A piece of a bar; `kind` is one of UP, or DOWN."""
 
     kind: str
     x: Decimal
@@ -49,14 +50,23 @@ class Drawing(NamedTuple):
     up: tuple[Tick, ...]
     unread: tuple[Rect, ...]
 
+    @property
+    def kinds(self) -> list[str]:
+        """Those that there are, in the order in which they are stacked."""
+        found = {kind for column in self.columns for kind in column.usd}
+        return [kind for kind in (*UP, DOWN) if kind in found]
 
-def draw(chart: Chart, *, market: str | None = None) -> Drawing:
-    """The stacked bars of all markets, or of users in one of them."""
-    bars = [
-        bar for bar in chart.bars if market is None or (bar.market == market and bar.kind in UP)
-    ]
+    @property
+    def highest(self) -> Column | None:
+        """The bucket with most above the axis."""
+        return max(self.columns, key=lambda column: above(column.usd), default=None)
+
+
+def draw(chart: Chart, *, asset: str | None = None, language: Language = "en") -> Drawing:
+    """The stacked bars of all assets together, or of what counts of one."""
+    bars = [bar for bar in chart.bars if bar.asset == asset]
     stacks = _stacks(bars)
-    high = max((_above(usd) for usd in stacks.values()), default=Decimal(0))
+    high = max((above(usd) for usd in stacks.values()), default=Decimal(0))
     low = max((usd.get(DOWN, Decimal(0)) for usd in stacks.values()), default=Decimal(0))
     step = round_step(high)
     top = (high / step).to_integral_value(ROUND_CEILING) * step or Decimal(1)
@@ -66,9 +76,9 @@ def draw(chart: Chart, *, market: str | None = None) -> Drawing:
     return Drawing(
         tuple(_column(chart, at, usd, zero, scale) for at, usd in sorted(stacks.items())),
         to_hundredths(zero),
-        _times(chart),
+        _times(chart, language),
         tuple(
-            Tick(to_hundredths(zero - level * step * scale), round_usd(level * step))
+            Tick(to_hundredths(zero - level * step * scale), _money(level * step, language))
             for level in range(int(top / step) + 1)
         ),
         tuple(_stretch(chart, begins, ends) for begins, ends in chart.unread),
@@ -79,11 +89,12 @@ def _stacks(bars: list[Bar]) -> dict[datetime, dict[str, Decimal]]:
     stacks: dict[datetime, dict[str, Decimal]] = {}
     for bar in bars:
         usd = stacks.setdefault(bar.at, {})
-        usd[bar.kind] = usd.get(bar.kind, Decimal(0)) + bar.notional_usd
+        usd[bar.kind] = usd.get(bar.kind, Decimal(0)) + bar.usd
     return stacks
 
 
-def _above(usd: dict[str, Decimal]) -> Decimal:
+def above(usd: dict[str, Decimal]) -> Decimal:
+    """What counts of a bucket."""
     return sum((usd.get(kind, Decimal(0)) for kind in UP), Decimal(0))
 
 
@@ -131,7 +142,11 @@ def _across(chart: Chart, at: datetime) -> Decimal:
     return min(max(Decimal(100 * gone) / whole, Decimal(0)), Decimal(100))
 
 
-def _times(chart: Chart) -> tuple[Tick, ...]:
+def _money(value: Decimal, language: Language) -> str:
+    return compact_zh(value) if language == "zh" else round_usd(value)
+
+
+def _times(chart: Chart, language: Language) -> tuple[Tick, ...]:
     """Five to nine round times."""
     span = chart.chart_to - chart.chart_from
     steps = [timedelta(seconds=s) for s in (1, 2, 5, 10, 15, 30)]
@@ -140,13 +155,14 @@ def _times(chart: Chart) -> tuple[Tick, ...]:
     step = next((step for step in steps if span <= 8 * step), span / 6)
     start = chart.chart_from.replace(hour=0, minute=0, second=0, microsecond=0)
     at = start + -(-(chart.chart_from - start) // step) * step
-    pattern = "%d %b" if step >= timedelta(days=1) else "%H:%M"
+    day = "%m-%d" if language == "zh" else "%d %b"
+    pattern = day if step >= timedelta(days=1) else "%H:%M"
     if step < timedelta(minutes=1):
         pattern = "%H:%M:%S"
     ticks = []
     while at < chart.chart_to:
         is_midnight = at.hour == at.minute == at.second == 0
-        text = at.strftime("%d %b" if is_midnight and step < timedelta(days=1) else pattern)
+        text = at.strftime(day if is_midnight and step < timedelta(days=1) else pattern)
         ticks.append(Tick(to_hundredths(_across(chart, at)), text))
         at += step
     return tuple(ticks)

@@ -1,50 +1,58 @@
--- The largest episodes of users, with what the ledger told of the account.
-WITH largest AS (
-    SELECT episode_key AS key, venue, account, dex,
-           min(block_at) AS first_at, max(block_at) AS last_at, count(*) AS fills,
-           array_agg(DISTINCT market ORDER BY market) AS markets,
-           array_agg(DISTINCT side ORDER BY side) AS sides,
-           array_agg(DISTINCT tx_hash) AS tx_hashes,
-           sum(notional_usd) AS notional_usd, sum(notional_mark_usd) AS notional_mark_usd,
-           sum(realised_pnl_usd) AS realised_pnl_usd,
-           count(*) FILTER (WHERE notional_usd IS NULL) AS unpriced
+-- The largest episodes that count, with what the ledger told of the account.
+WITH sums AS (
+    SELECT venue, dex, unit, episode, sum(usd) AS usd, sum(mark_usd) AS mark_usd,
+           sum(realised_usd) AS realised_usd, count(*) AS records,
+           count(*) - count(usd) AS unvalued, min(block_at) AS first_at, max(block_at) AS last_at
     FROM counted
-    WHERE line = 'user'
-    GROUP BY episode_key, venue, account, dex
-    ORDER BY sum(notional_usd) DESC NULLS LAST, episode_key
+    WHERE line = 'counted'
+    GROUP BY venue, dex, unit, episode
+    ORDER BY sum(usd) DESC NULLS LAST, venue COLLATE "C", unit COLLATE "C", dex, episode
     LIMIT %(top)s
+), theirs AS MATERIALIZED (
+    SELECT c.venue, c.dex, c.unit, c.episode, c.instrument, c.chain, c.account, c.market, c.asset,
+           c.side, c.method, c.action, c.block_at, c.usd
+    FROM counted c JOIN sums USING (venue, dex, unit, episode)
+    WHERE c.line = 'counted'
+), told AS (
+    SELECT venue, dex, unit, episode, min(instrument) AS instrument, min(chain) AS chain,
+           (array_agg(account ORDER BY block_at, account))[1] AS account,
+           coalesce(array_agg(DISTINCT coalesce(nullif(market, ''), asset))
+                        FILTER (WHERE instrument = 'perp'),
+                    array_agg(DISTINCT asset) FILTER (WHERE asset IS NOT NULL), '{}') AS markets,
+           coalesce(array_agg(DISTINCT side) FILTER (WHERE side IS NOT NULL), '{}') AS sides,
+           array_agg(DISTINCT action) AS actions
+    FROM theirs GROUP BY venue, dex, unit, episode
+), in_order AS (
+    SELECT venue, dex, unit, episode, array_agg(method ORDER BY began_at, method) AS methods
+    FROM (SELECT venue, dex, unit, episode, method, min(block_at) AS began_at
+          FROM theirs GROUP BY 1, 2, 3, 4, 5) began
+    GROUP BY 1, 2, 3, 4
+), heaviest AS (
+    SELECT DISTINCT ON (venue, dex, unit, episode) venue, dex, unit, episode, action
+    FROM (SELECT venue, dex, unit, episode, action, sum(usd) AS usd
+          FROM theirs GROUP BY 1, 2, 3, 4, 5) taken
+    ORDER BY venue, dex, unit, episode, usd DESC NULLS LAST, action
+), largest AS MATERIALIZED (
+    SELECT * FROM sums JOIN told USING (venue, dex, unit, episode)
+    JOIN in_order USING (venue, dex, unit, episode) JOIN heaviest USING (venue, dex, unit, episode)
 )
-SELECT key, venue, account, dex, first_at, last_at, fills, markets, sides,
-       notional_usd, notional_mark_usd, realised_pnl_usd, unpriced,
-       in_order.methods, said.equity_usd, flagged.threshold_usd,
+SELECT venue || '/' || unit || '/' || dex || '@'
+           || to_char(first_at AT TIME ZONE 'UTC', 'YYYYMMDD"T"HH24MISS.US') AS key,
+       venue, chain, instrument, account, dex, first_at, last_at, records, markets, sides, usd,
+       mark_usd, realised_usd, unvalued, methods, action, said.equity_usd,
        coalesce(labelled.labels, '{}') AS labels,
        peak.largest_position_usd AS peak_position_usd,
        peak.largest_position_market AS peak_position_market, peak.day AS peak_position_day
 FROM largest
-CROSS JOIN LATERAL (
-    SELECT array_agg(method ORDER BY began_at, method) AS methods
-    FROM (
-        SELECT method, min(block_at) AS began_at
-        FROM counted r
-        WHERE r.episode_key = largest.key AND r.line = 'user'
-        GROUP BY method
-    ) began
-) in_order
 LEFT JOIN LATERAL (
     -- the account value that the exchange's ledger states at the first action it tells of
     SELECT a.equity AS equity_usd
     FROM liq.actions a
     WHERE a.venue = largest.venue AND a.account = largest.account
-      AND a.tx_hash = ANY (largest.tx_hashes) AND a.equity IS NOT NULL
+      AND a.tx_hash = ANY (largest.actions) AND a.equity IS NOT NULL
     ORDER BY a.first_at, a.key
     LIMIT 1
-) said ON true
-LEFT JOIN LATERAL (
-    SELECT max(f.threshold_usd) AS threshold_usd
-    FROM liq.flags f
-    WHERE f.venue = largest.venue AND f.account = largest.account
-      AND f.level = 'episode' AND f.subject_key = largest.key
-) flagged ON true
+) said ON largest.instrument = 'perp'
 LEFT JOIN LATERAL (
     SELECT array_agg(DISTINCT s.label ORDER BY s.label) AS labels
     FROM liq.labels s
@@ -61,5 +69,5 @@ LEFT JOIN LATERAL (
       AND d.largest_position_usd IS NOT NULL
     ORDER BY d.largest_position_usd DESC, d.day
     LIMIT 1
-) peak ON true
-ORDER BY notional_usd DESC NULLS LAST, key
+) peak ON largest.instrument = 'perp'
+ORDER BY usd DESC NULLS LAST, venue COLLATE "C", unit COLLATE "C", dex, first_at

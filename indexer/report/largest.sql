@@ -1,24 +1,22 @@
--- The largest single one at each of the four levels, of users, with the part inside the window.
-WITH keyed AS (
-    SELECT level.rank, level.name AS level, level.subject_key, c.*
-    FROM counted c
-    CROSS JOIN LATERAL (VALUES
-        (1, 'fill', c.key), (2, 'order', c.order_key),
-        (3, 'action', c.action_key), (4, 'episode', c.episode_key)
-    ) level(rank, name, subject_key)
-    WHERE c.line = 'user' AND c.notional_usd IS NOT NULL
-), largest AS (
-    SELECT DISTINCT ON (rank) rank, subject_key, sum(notional_usd) AS notional_usd
-    FROM keyed
-    GROUP BY rank, subject_key
-    ORDER BY rank, sum(notional_usd) DESC, subject_key
-)
-SELECT level, subject_key AS key, venue, account, min(dex) AS dex,
-       array_agg(DISTINCT market ORDER BY market) AS markets,
-       array_agg(DISTINCT side ORDER BY side) AS sides,
-       min(block_at) AS first_at, max(block_at) AS last_at,
-       count(*) AS fills, largest.notional_usd
-FROM largest
-JOIN keyed USING (rank, subject_key)
-GROUP BY rank, level, subject_key, venue, account, largest.notional_usd
-ORDER BY rank
+-- What more there is to tell of the largest of each level: its rows.
+SELECT asked.level, count(*) AS records,
+       array_agg(DISTINCT coalesce(c.market, '') ORDER BY coalesce(c.market, ''))
+           FILTER (WHERE c.instrument = 'perp') AS markets,
+       array_agg(DISTINCT c.asset ORDER BY c.asset) FILTER (WHERE c.asset IS NOT NULL) AS assets,
+       array_agg(DISTINCT c.side ORDER BY c.side) FILTER (WHERE c.side IS NOT NULL) AS sides,
+       min(c.action) AS action
+FROM unnest(%(levels)s::text[], %(venues_of)s::text[], %(units)s::text[], %(keys)s::text[],
+            %(firsts)s::timestamptz[], %(lasts)s::timestamptz[])
+    AS asked (level, venue, unit, key, first_at, last_at)
+JOIN counted c ON c.line = 'counted' AND c.venue = asked.venue AND c.unit = asked.unit
+    AND c.block_at BETWEEN asked.first_at AND asked.last_at
+    AND CASE asked.level
+            WHEN 'fill' THEN asked.key
+                = c.venue || '/' || c.event_key || '/' || coalesce(nullif(c.liquidated, c.unit), c.unit)
+            WHEN 'order' THEN asked.key
+                = c.venue || '/' || c.unit || '/' || c.market || '/' || c.order_id
+            WHEN 'action' THEN asked.key = c.venue || '/' || c.unit || '/' || c.action
+            WHEN 'episode' THEN starts_with(
+                asked.key, c.venue || '/' || c.unit || '/' || c.dex || '@')
+            ELSE true END
+GROUP BY asked.level

@@ -5,23 +5,26 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from indexer.report import chart, text, watched, words
-from indexer.report.whales import WhaleReport
+from indexer.methodology.prose import Language
+from indexer.report import chart, text, words
+from indexer.report import whale_sections as said
+from indexer.report.voice import Voice
+from indexer.report.whales import SMALL_CHARTS, WhaleReport
 
-_SMALL_CHARTS = 8
 
-
-def to_html(report: WhaleReport) -> str:
+def to_html(report: WhaleReport, language: Language = "en") -> str:
     """The page, to be written as UTF-8."""
+    voice = Voice(language)
+    assets = [line for line in report.section("asset") if line.name and line.usd]
+    found = {section.id: section for section in said.sections(report, voice)}
     return template("whales.html.j2").render(
         report=report,
-        total=report.total,
-        drawing=chart.draw(report.chart),
-        small=[
-            (market, chart.draw(report.chart, market=market.market))
-            for market in report.markets[:_SMALL_CHARTS]
-        ],
-        other_markets=len(report.markets) - _SMALL_CHARTS,
+        voice=voice,
+        said=said,
+        sections=found,
+        drawing=chart.draw(report.chart, language=language),
+        small=[(line, chart.draw(report.chart, asset=line.name)) for line in assets[:SMALL_CHARTS]],
+        other_assets=len(assets) - SMALL_CHARTS,
     )
 
 
@@ -36,7 +39,7 @@ def template(name: str) -> Template:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        words=words, text=text, watched=watched, UP=chart.UP, DOWN=chart.DOWN
+        words=words, text=text, above=chart.above, UP=chart.UP, DOWN=chart.DOWN
     )
     environment.filters.update(
         usd=text.usd,

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from datetime import timedelta
 from decimal import Context, Decimal
 
+from indexer.methodology.prose import Language
+from indexer.report import story_zh
 from indexer.report.text import ABSENT, clean, count_of, lasted, listed, percent, short, usd
 from indexer.store.episodes import Market, PerpStory, Share, Step
 from indexer.store.loan_episodes import Amount, LoanStory
@@ -25,8 +27,10 @@ TAKEN_BY = {
 _TEN_DIGITS = Context(prec=10)
 
 
-def sentence(story: Story) -> str:
+def sentence(story: Story, language: Language = "en") -> str:
     """The whole story in one sentence."""
+    if language == "zh":
+        return story_zh.sentence(story)
     match story:
         case PerpStory():
             return _of_perp(story)

@@ -9,6 +9,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 # Wide enough for any numeric(78, 0) with cents; money is never rounded but here.
 _WIDE = Context(prec=200)
 _SCALES = ((Decimal(10) ** 3, "k"), (Decimal(10) ** 6, "M"), (Decimal(10) ** 9, "B"))
+_CHINESE = ((Decimal(10) ** 8, "亿"), (Decimal(10) ** 4, "万"))
 _UNITS = (("d", 86_400), ("h", 3600), ("m", 60))
 _ADDRESS = re.compile(r"0x[0-9a-f]{40}")
 ABSENT = "–"
@@ -31,6 +32,17 @@ def compact_usd(value: Decimal | None) -> str:
             break
         rounded, letter = _rounded(_WIDE.divide(value, scale), "0.1"), larger
     return _signed(rounded, letter)
+
+
+def compact_zh(value: Decimal | None) -> str:
+    """`1.61 亿美元`, `5,320.1 万美元`: Chinese counts in ten thousands and their squares."""
+    if value is None:
+        return ABSENT
+    for scale, name in _CHINESE:
+        if value.copy_abs() >= scale:
+            rounded = _rounded(_WIDE.divide(value, scale), "0.01").normalize(_WIDE)
+            return f"{rounded:,f} {name}美元"
+    return f"{_rounded(value, '1'):,f} 美元"
 
 
 def round_usd(value: Decimal) -> str:
@@ -88,6 +100,13 @@ def duration(span: timedelta) -> str:
         if seconds and seconds % unit == 0 and seconds // unit > (1 if letter == "d" else 0):
             return f"{seconds // unit}{letter}"
     return f"{seconds}s"
+
+
+def in_chinese(span: timedelta) -> str:
+    """`24 小时`, as `duration` has it."""
+    said = duration(span)
+    units = {"s": "秒", "m": "分钟", "h": "小时", "d": "天"}
+    return f"{said[:-1]} {units[said[-1]]}"
 
 
 def lasted(span: timedelta) -> str:

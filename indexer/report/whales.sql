@@ -1,19 +1,26 @@
--- Accounts labelled whale that were liquidated in the window: one row for each rule that says so.
-WITH active AS (
-    SELECT venue, account, count(*) AS fills, count(DISTINCT episode_key) AS episodes,
-           min(block_at) AS first_at, max(block_at) AS last_at,
-           sum(notional_usd) AS notional_usd, sum(realised_pnl_usd) AS realised_pnl_usd
-    FROM counted
-    WHERE line = 'user'
-    GROUP BY venue, account
+-- Accounts labelled whale that were liquidated in the window, the largest first.
+WITH whales AS MATERIALIZED (
+    SELECT DISTINCT venue, account
+    FROM liq.labels
+    WHERE label = 'whale'
+      AND coalesce(valid_from, '-infinity') < %(window_to)s
+      AND coalesce(valid_to, 'infinity') > %(window_from)s
+), active AS (
+    SELECT c.venue, c.unit AS account, min(c.chain) AS chain, sum(c.usd) AS usd,
+           sum(c.usd) FILTER (WHERE c.side = 'long') AS long_usd,
+           sum(c.usd) FILTER (WHERE c.side = 'short') AS short_usd,
+           count(*) AS records, count(*) - count(c.usd) AS unvalued,
+           count(DISTINCT (c.dex, c.episode)) AS episodes, sum(c.realised_usd) AS realised_usd,
+           min(c.block_at) AS first_at, max(c.block_at) AS last_at, min(c.action) AS action
+    FROM counted c
+    WHERE c.line = 'counted' AND c.unit IN (SELECT account FROM whales)
+    GROUP BY c.venue, c.unit
 )
-SELECT active.*, said.rule, said.rule_version, said.confidence, said.evidence::text AS evidence,
-       nullif(said.valid_from, '-infinity') AS valid_from,
-       nullif(said.valid_to, 'infinity') AS valid_to
+SELECT active.*
 FROM active
-JOIN liq.labels said ON said.account = active.account
-    AND said.venue IN (active.venue, ledger.chain_of(active.venue), '*')
-WHERE said.label = 'whale'
-  AND coalesce(said.valid_from, '-infinity') < %(window_to)s
-  AND coalesce(said.valid_to, 'infinity') > %(window_from)s
-ORDER BY active.notional_usd DESC NULLS LAST, active.venue, active.account, said.rule
+WHERE EXISTS (
+    SELECT FROM whales
+    WHERE whales.account = active.account
+      AND whales.venue IN (active.venue, ledger.chain_of(active.venue), '*')
+)
+ORDER BY active.usd DESC NULLS LAST, active.venue, active.account

@@ -57,6 +57,17 @@ def rows(
     )
 
 
+def is_counted(definition: Definition, value: int) -> Sql:
+    """Whether a row of `legs` counts, of a definition that leaves out none for what others are."""
+    tests = tests_of(definition, value)
+    return _all(*tests.values())
+
+
+def usd_of(definition: Definition, value: int) -> Sql:
+    """What such a row is worth."""
+    return _usd(definition, value)
+
+
 def make_room(connection: Connection) -> None:
     """As the functions of the database run these queries, to the end of the transaction: a day of
     rows fits into memory, and compiling costs more than it saves."""

@@ -107,10 +107,16 @@ _BOTH_SIDES = sql.SQL(
 def _perp_legs(
     values: Sequence[Definition], owners: "_Owners", is_one_sided: bool, of_accounts: bool
 ) -> Sql:
+    prices = [_perp_prices(value) for value in values]
     return _PERP.format(
         **owners,
-        worth=_columns([_perp_worth(number, value) for number, value in enumerate(values)]),
-        prices=_joined([_perp_prices(value) for value in values], of_accounts),
+        worth=_columns(
+            [
+                _perp_worth(prices.index(one), value)
+                for one, value in zip(prices, values, strict=True)
+            ]
+        ),
+        prices=_joined(prices, of_accounts),
         sides=_ONE_SIDE if is_one_sided else _BOTH_SIDES,
         fill=sql.SQL("NULL" if is_one_sided else "l.event_key || '/' || l.account"),
         in_window=_in_window("l", of_accounts),
@@ -246,10 +252,16 @@ _AT_PAR = sql.SQL(
 
 
 def _lending_legs(values: Sequence[Definition], owners: "_Owners", of_accounts: bool) -> Sql:
+    prices = [_lending_prices(value) for value in values]
     return _LENDING.format(
         **owners,
-        worth=_columns([_lending_worth(number, value) for number, value in enumerate(values)]),
-        prices=_joined([_lending_prices(value) for value in values], of_accounts),
+        worth=_columns(
+            [
+                _lending_worth(prices.index(one), value)
+                for one, value in zip(prices, values, strict=True)
+            ]
+        ),
+        prices=_joined(prices, of_accounts),
         tokens=_DECIMALS if any(value.stablecoins == "par" for value in values) else _NOTHING,
         in_window=_in_window("l", of_accounts),
     )
@@ -397,8 +409,12 @@ _OF_ROW = sql.SQL(
 
 
 def _joined(prices: Sequence[_Prices], of_accounts: bool) -> Sql:
+    """One join for all that are the same: its number is that of the first of them."""
     join = _of_row if of_accounts else _of_window
-    return sql.SQL(" ").join(join(one, _alias(number)) for number, one in enumerate(prices))
+    return sql.SQL(" ").join(
+        join(one, _alias(number)) for number, one in enumerate(prices)
+        if prices.index(one) == number
+    )  # fmt: skip
 
 
 def _of_row(prices: _Prices, alias: sql.Identifier) -> Sql:

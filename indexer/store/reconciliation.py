@@ -327,7 +327,7 @@ class Hybrids:
         ))  # fmt: skip
         hybrids = [self._definition(groups) for groups in self._values]
         self._legs = _NUMBERED.format(
-            legs=_bound(legs([a.definition, b.definition], hybrids), connection, window)
+            legs=totals.bound(connection, legs([a.definition, b.definition], hybrids), window)
         )
         connection.execute("DROP TABLE IF EXISTS pg_temp.reconciled")
         connection.execute(
@@ -557,17 +557,3 @@ def _is_in(window: Window) -> Sql:
     return sql.SQL("block_at >= {}::timestamptz AND block_at < {}::timestamptz").format(
         window.low.isoformat(), window.high.isoformat()
     )
-
-
-def _bound(query: Sql, connection: Connection, window: Window) -> Sql:
-    """A query with its parameters written out."""
-    low, high, venues, *_ = totals.bounds_of(connection, window)
-    values = {
-        "$1": sql.SQL("{}::timestamptz").format(str(low)),
-        "$2": sql.SQL("{}::timestamptz").format(str(high)),
-        "$3": sql.SQL("{}::text[]").format(sql.Literal(venues)),
-    }
-    text = query.as_string(connection)
-    for name, value in values.items():
-        text = text.replace(name, value.as_string(connection))
-    return sql.SQL(text)

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import psycopg
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from indexer.errors import ConfigError
@@ -151,7 +152,7 @@ def within(
         scopes=scopes(connection, [definition], window, first_blocks),
         price_set=price_set,
         labels_as_of=as_of,
-        code_version=version(PACKAGE),
+        code_version=code_version(),
         is_simulated=is_simulated(connection),
     )
 
@@ -179,13 +180,13 @@ def _lines(
     gap = f"{definition.repeat.gap_seconds} s"
     with psycopg.RawCursor(connection) as cursor:
         found = cursor.execute(total, [*bounds, gap, definition.is_one_sum])
-        lines = sorted(map(_line, found), key=lambda line: (line.section, line.name or ""))
+        lines = sorted(map(line_of, found), key=lambda line: (line.section, line.name or ""))
         (said,) = cursor.execute(price_set, bounds).fetchone() or ("",)
     return tuple(lines), str(said)
 
 
-def _line(row: Any) -> Line:
-    """Amounts without the zeros that a sum brings along."""
+def line_of(row: Any) -> Line:
+    """A row of a total's query; amounts without the zeros that a sum brings along."""
     values: Any = (plain(value) if isinstance(value, Decimal) else value for value in row)
     return Line(*values)
 
@@ -202,6 +203,21 @@ def bounds_of(connection: Connection, window: Window) -> list[Any]:
         window.low or "-infinity", window.high or "infinity", row[0],
         window.block_from, window.block_to,
     ]  # fmt: skip
+
+
+def bound(connection: Connection, query: sql.Composable, window: Window) -> sql.SQL:
+    """A definition's query with its parameters written out: none may stand in what makes a table.
+    Blocks are not among them."""
+    low, high, venues, *_ = bounds_of(connection, window)
+    values = {
+        "$1": sql.SQL("{}::timestamptz").format(str(low)),
+        "$2": sql.SQL("{}::timestamptz").format(str(high)),
+        "$3": sql.SQL("{}::text[]").format(sql.Literal(venues)),
+    }
+    text = query.as_string(connection)
+    for name, value in values.items():
+        text = text.replace(name, value.as_string(connection))
+    return sql.SQL(text)
 
 
 # -- what was read -------------------------------------------------------------------------------
@@ -276,6 +292,17 @@ _READ = """
 """
 
 
+def reached(connection: Connection, definition: Definition) -> datetime | None:
+    """The time of the last block that was read of any venue that a definition speaks of."""
+    facts = "ledger_liquidations" if "ledger_update" in definition.methods else "liquidations"
+    rows: list[Any] = connection.execute(
+        _READ, {"facts": facts, "low": "infinity", "high": None, "block_from": None,
+                "block_to": None}
+    ).fetchall()  # fmt: skip
+    venues = _in_scope(definition, {row[0]: row[1] for row in rows})
+    return max((row[4] for row in rows if row[0] in venues and row[4]), default=None)
+
+
 def _in_scope(definition: Definition, venues: Mapping[str, Instrument]) -> list[str]:
     """Of the venues that were read, with what each trades in, those that a definition speaks of;
     and what it names of which nothing was read."""
@@ -338,6 +365,11 @@ _OF_BLOCKS = """
     ) read
     ORDER BY place
 """
+
+
+def code_version() -> str:
+    """Of this program."""
+    return version(PACKAGE)
 
 
 def is_simulated(connection: Connection) -> bool:

@@ -10,7 +10,7 @@ from alembic import op
 from indexer.store.comments import comment_on
 
 revision = "0027"
-down_revision = "0022"
+down_revision = "0024"
 
 TABLES = """
 CREATE TABLE ledger.alert_rule (

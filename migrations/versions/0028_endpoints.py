@@ -6,7 +6,7 @@ from alembic import op
 from indexer.store.comments import comment_on
 
 revision = "0028"
-down_revision = "0022"
+down_revision = "0027"
 
 TABLES = """
 CREATE TABLE ledger.endpoint_state (

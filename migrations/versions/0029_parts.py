@@ -10,7 +10,7 @@ from alembic import op
 from indexer.store.comments import comment_on
 
 revision = "0029"
-down_revision = "0022"
+down_revision = "0028"
 
 VIEWS = r"""
 CREATE FUNCTION ledger.cut(amount numeric, places int) RETURNS numeric
