@@ -108,7 +108,7 @@ FORMS = (
 
 @pytest.mark.usefixtures("begun")
 @pytest.mark.parametrize("begun", ["text", "json"], indirect=True)
-@pytest.mark.parametrize("name", ["indexer", "urllib3.connectionpool", "web3.RequestManager"])
+@pytest.mark.parametrize("name", ["indexer.cli", "urllib3.connectionpool", "web3.RequestManager"])
 def test_no_form_of_a_key_is_written(capsys: pytest.CaptureFixture[str], name: str) -> None:
     logger = logging.getLogger(name)
     for form in FORMS:
@@ -184,12 +184,12 @@ def test_a_backfill_tells_its_steps_to_programs(
     quick_indexer: Command, node: tuple[Node, ModelChain]
 ) -> None:
     served, chain = node
-    words = ("backfill", "ethereum", "--from", chain.branch.blocks[0].number,
-             "--to", chain.finalized + 1)  # fmt: skip
+    first, end = chain.branch.blocks[0].number, chain.finalized + 1
+    words = ("backfill", "ethereum", "--from", first, "--to")
 
-    by_option = quick_indexer(*words, "--log-format", "json", RPC_ETHEREUM=served.url)
-    by_setting = quick_indexer(*words, INDEXER_LOG="json", RPC_ETHEREUM=served.url)
-    plain = quick_indexer(*words, RPC_ETHEREUM=served.url)
+    by_setting = quick_indexer(*words, first + 5, INDEXER_LOG="json", RPC_ETHEREUM=served.url)
+    by_option = quick_indexer(*words, end, "--log-format", "json", RPC_ETHEREUM=served.url)
+    plain = quick_indexer(*words, end, RPC_ETHEREUM=served.url)
 
     steps = [json.loads(line) for line in by_option.stderr.splitlines()]
     (last,) = [one for one in steps if "done" in one and one["done"] == one["of"]]

@@ -24,7 +24,7 @@ from indexer.store.database import Connection, connect
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
-LOG = logging.getLogger("indexer")  # who writes its lines, and how: indexer.cli.logs
+LOG = logging.getLogger("indexer.cli")  # who writes its lines, and how: indexer.cli.logs
 _FAULT = "fault: "
 
 

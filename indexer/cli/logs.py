@@ -1,6 +1,6 @@
 """What commands say on the way, on stderr: lines of text for people, or of JSON for collectors.
 
-Our own lines go through the logger `indexer`; what libraries warn of comes the same way, and an
+Our own lines go through one logger; what libraries warn of comes the same way, and an
 error that nobody caught. Nothing of it holds a key: see S02 and S03 of docs/faults.md."""
 
 import json
@@ -80,7 +80,8 @@ def _fields(record: logging.LogRecord, text: str) -> dict[str, Any]:
     """Of `chain=base to=9 ms=3` each by its name; of other lines the text as `message`."""
     at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
     fields: dict[str, Any] = {
-        "at": at.replace("+00:00", "Z"), "level": record.levelname.lower(), "logger": record.name,
+        "at": at.replace("+00:00", "Z"), "level": record.levelname.lower(),
+        "logger": "indexer" if _is_ours(record) else record.name,
     }  # fmt: skip
     rest = text
     while _is_ours(record) and (pair := _PAIR.match(rest)) and pair[1] not in fields:
