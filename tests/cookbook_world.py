@@ -283,7 +283,7 @@ class Scripted(ModelChain):
         script = Script(self._rng, self.config.places)
         does(script)
         parts = (tuple(script.logs), (), (), frozenset[Market](), frozenset[Market]())
-        return Transaction(self._new_hash(), "loan", *parts)
+        return Transaction(self._new_hash(), "loan", *parts, script.sent)
 
 
 def _log(script: Script, loan: Loan) -> None:

@@ -34,7 +34,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         *("liquidations_usd", "orders_between", "actions_between", "episodes_between", "largest"),
         *("hourly", "daily", "liquidations", "lending_liquidations", "orders", "actions"),
         *("episodes", "fills", "ledger_liquidations", "anonymous_liquidations"),
-        "liquidated_positions",
+        *("liquidated_positions", "liquidation_parts", "auctions"),
     ),
     "Values and prices": (
         *("valuations", "lending_values", "unvalued", "unvalued_reasons", "suspects", "prices"),
@@ -69,11 +69,9 @@ GROUPS: Mapping[str, Sequence[str]] = {
         *("orphaned_liquidations", "sources", "samples", "violations", "content_hash"),
     ),
     "Who may read, and what is promised": (
-        "contract",
-        "contract_version",
-        "roles",
-        "reader_limits",
+        *("contract", "contract_version", "roles", "reader_limits"),
     ),
+    "Operations": ("alerts", "endpoints"),
     "Helpers": ("checked_gap",),
 }
 

@@ -306,14 +306,6 @@ def test_explain_of_a_key_that_is_none_says_what_a_key_is(indexer: Command) -> N
     )
 
 
-def test_every_view_is_named_in_the_readme(connection: Connection) -> None:
-    views = rows(
-        connection,
-        "SELECT relname FROM pg_class WHERE relnamespace = 'liq'::regnamespace AND relkind = 'v'",
-    )
-    assert [name for (name,) in views if f"`{name}`" not in README] == []
-
-
 def test_every_setting_is_documented() -> None:
     names = re.findall(r'"((?:DATABASE|INDEXER)_\w+)"', Path(settings.__file__).read_text())
 

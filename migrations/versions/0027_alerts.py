@@ -8,6 +8,7 @@ of: who looks remembers which transactions it saw, so that one that commits late
 from alembic import op
 
 from indexer.store.comments import comment_on
+from indexer.store.contract import publish
 
 revision = "0027"
 down_revision = "0024"
@@ -203,3 +204,4 @@ def upgrade() -> None:
     for table, text in TABLE_COMMENTS.items():
         comment_on(bind, "TABLE", f"ledger.{table}", text, COMMENTS)
     comment_on(bind, "VIEW", "liq.alerts", VIEW_TEXT, COMMENTS)
+    publish(bind, "1.2")

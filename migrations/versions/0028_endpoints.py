@@ -4,6 +4,7 @@ address: that may hold a key."""
 from alembic import op
 
 from indexer.store.comments import comment_on
+from indexer.store.contract import publish
 
 revision = "0028"
 down_revision = "0027"
@@ -79,3 +80,4 @@ def upgrade() -> None:
         "What each endpoint of a chain was asked and how often it failed. No address is stored.",
         VIEW,
     )  # fmt: skip
+    publish(bind, "1.3")

@@ -8,6 +8,7 @@ the ends of Synthetix' liquidations are facts, each with the log that taught it.
 from alembic import op
 
 from indexer.store.comments import comment_on
+from indexer.store.contract import publish
 
 revision = "0029"
 down_revision = "0028"
@@ -17,17 +18,21 @@ CREATE FUNCTION ledger.cut(amount numeric, places int) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN div(amount, 10::numeric ^ places);
 
+CREATE FUNCTION ledger.log_index_of(event_key text) RETURNS int
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN substring(event_key FROM '^0x[0-9a-f]{64}/([0-9]{1,9})(?:/|$)')::int;
+
 -- Of 4,000 vaults and their auctions the views took 17 s without it.
 CREATE INDEX fact_of_auctions ON ledger.fact (chain, block_number) WHERE fact = 'maker_auction';
 
 CREATE VIEW liq.liquidation_parts AS
 WITH loan AS NOT MATERIALIZED (
-    SELECT l.*, left(l.event_key, 66) AS tx_hash, split_part(l.event_key, '/', 2)::int AS log_index,
+    SELECT l.*, left(l.event_key, 66) AS tx_hash, ledger.log_index_of(l.event_key) AS log_index,
            coalesce(nullif(split_part(l.event_key, '/', 3), ''), '0')::int AS further
     FROM ledger.lending_liquidation l
 ), kick AS NOT MATERIALIZED (
     SELECT f.chain, f.subject, f.value, f.block_number, f.event_key,
-           left(f.event_key, 66) AS tx_hash, split_part(f.event_key, '/', 2)::int AS log_index
+           left(f.event_key, 66) AS tx_hash, ledger.log_index_of(f.event_key) AS log_index
     FROM ledger.fact f WHERE f.fact = 'maker_auction' AND f.event_key IS NOT NULL
 ), auctioned AS NOT MATERIALIZED (
     -- the last auction that was begun for the vault before the row, in the same transaction
@@ -49,7 +54,7 @@ WITH loan AS NOT MATERIALIZED (
     ORDER BY loan.venue, loan.account, loan.event_key, kick.log_index DESC
 ), sold AS NOT MATERIALIZED (
     SELECT a.*, b.block_at, t.block_number, left(t.event_key, 66) AS tx_hash,
-           split_part(t.event_key, '/', 2)::int AS log_index,
+           ledger.log_index_of(t.event_key) AS log_index,
            substr(t.fact, 7) AS kind,
            ledger.cut(
                CASE t.fact WHEN 'maker_auction' THEN split_part(t.value, '/', 2)
@@ -73,15 +78,15 @@ WITH loan AS NOT MATERIALIZED (
         AND t.subject >= a.auction AND t.subject < a.auction || '0'  -- it, or it and a stroke
     JOIN ledger.block b ON (b.chain, b.block_number) = (t.chain, t.block_number)
 ), perpetual AS NOT MATERIALIZED (
-    SELECT p.*, split_part(p.event_key, '/', 2)::int AS log_index,
+    SELECT p.*, ledger.log_index_of(p.event_key) AS log_index,
            CASE WHEN split_part(p.venue, '.', 1) = 'synthetix_perps_v3'
                 THEN (SELECT 'round ' || count(*) FROM ledger.fact f
                       WHERE f.chain = ledger.chain_of(p.venue)
                         AND (f.fact = 'synthetix_v3_flag'
                              OR f.fact = 'synthetix_v3_attempt' AND f.value LIKE 'True/%')
                         AND f.subject > p.account || '/' AND f.subject < p.account || '0'
-                        AND (f.block_number, split_part(f.event_key, '/', 2)::int)
-                          < (p.block_number, split_part(p.event_key, '/', 2)::int))
+                        AND (f.block_number, ledger.log_index_of(f.event_key))
+                          < (p.block_number, ledger.log_index_of(p.event_key)))
                 ELSE p.event_key END AS liquidated
     FROM ledger.liquidation p
     WHERE ledger.chain_of(p.venue) <> p.venue
@@ -129,7 +134,7 @@ SELECT first_value(venue || '/' || event_key || '/' || account) OVER parts,
            WHERE f.chain = ledger.chain_of(venue) AND f.fact = 'synthetix_v3_attempt'
              AND f.value LIKE 'True/%'
              AND f.subject > account || '/' AND f.subject < account || '0'
-             AND (f.block_number, split_part(f.event_key, '/', 2)::int)
+             AND (f.block_number, ledger.log_index_of(f.event_key))
                > (perpetual.block_number, perpetual.log_index)
        )
 FROM perpetual
@@ -219,6 +224,10 @@ def upgrade() -> None:
         "COMMENT ON FUNCTION ledger.cut IS"
         " 'A fixed-point number without its last decimal places, rounded down.'"
     )
+    bind.exec_driver_sql(
+        "COMMENT ON FUNCTION ledger.log_index_of IS"
+        " 'The place in its block of the log that a key of a chain names; NULL of other keys.'"
+    )
     comment_on(
         bind, "VIEW", "liq.liquidation_parts",
         "Liquidations of chains with all of their parts: one liquidation, whatever the number of"
@@ -233,3 +242,4 @@ def upgrade() -> None:
         " 2021 only the beginning, since bids were anonymous notes.",
         AUCTIONS,
     )  # fmt: skip
+    publish(bind, "1.4")
