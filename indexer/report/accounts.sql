@@ -13,7 +13,9 @@ WITH top AS MATERIALIZED (
     ORDER BY sum(usd) DESC, venue COLLATE "C", unit COLLATE "C"
     LIMIT %(top)s
 ), theirs AS MATERIALIZED (
-    SELECT c.venue, c.unit, c.action, c.dex, c.episode, c.usd
+    SELECT c.venue, c.unit, c.action, c.usd,
+           c.block_at - lag(c.block_at) OVER (
+               PARTITION BY c.venue, c.dex, c.unit ORDER BY c.block_at) AS pause
     FROM counted c JOIN top USING (venue, unit)
     WHERE c.line = 'counted'
 ), heaviest AS (
@@ -21,7 +23,8 @@ WITH top AS MATERIALIZED (
     FROM (SELECT venue, unit, action, sum(usd) AS usd FROM theirs GROUP BY 1, 2, 3) actions
     ORDER BY venue, unit, usd DESC NULLS LAST, action
 ), counts AS (
-    SELECT venue, unit, count(DISTINCT (dex, episode)) AS episodes FROM theirs GROUP BY 1, 2
+    SELECT venue, unit, count(*) FILTER (WHERE pause IS NULL OR pause > %(gap)s) AS episodes
+    FROM theirs GROUP BY 1, 2
 )
 SELECT top.venue, top.unit AS account, chain, usd, long_usd, short_usd, records, unvalued, episodes,
        realised_usd, first_at, last_at, action

@@ -1,18 +1,43 @@
 -- The largest episodes that count, with what the ledger told of the account.
-WITH sums AS (
+--
+-- They are of the likely accounts: an episode is worth no more than all that its account has there,
+-- and the last one shown at least what so many accounts have in one episode for sure: all of it
+-- where it lasted no longer than the gap, or their largest row.
+WITH stays AS MATERIALIZED (
+    SELECT venue, dex, unit, sum(greatest(usd, 0)) AS at_most,
+           CASE WHEN max(block_at) - min(block_at) <= %(gap)s THEN sum(usd) ELSE max(usd) END
+               AS at_least
+    FROM counted
+    WHERE line = 'counted'
+    GROUP BY venue, dex, unit
+), likely AS MATERIALIZED (
+    SELECT venue, dex, unit
+    FROM stays
+    WHERE (at_most >= (SELECT at_least FROM stays ORDER BY at_least DESC NULLS LAST
+                       OFFSET %(top)s - 1 LIMIT 1)) IS NOT FALSE
+), spaced AS (
+    SELECT venue, dex, unit, block_at, usd, mark_usd, realised_usd,
+           block_at - lag(block_at) OVER (
+               PARTITION BY venue, dex, unit ORDER BY block_at) > %(gap)s AS is_late
+    FROM counted JOIN likely USING (venue, dex, unit)
+    WHERE line = 'counted'
+), placed AS (
+    SELECT spaced.*, count(*) FILTER (WHERE is_late) OVER (
+               PARTITION BY venue, dex, unit ORDER BY block_at ROWS UNBOUNDED PRECEDING) AS episode
+    FROM spaced
+), sums AS MATERIALIZED (
     SELECT venue, dex, unit, episode, sum(usd) AS usd, sum(mark_usd) AS mark_usd,
            sum(realised_usd) AS realised_usd, count(*) AS records,
            count(*) - count(usd) AS unvalued, min(block_at) AS first_at, max(block_at) AS last_at
-    FROM counted
-    WHERE line = 'counted'
+    FROM placed
     GROUP BY venue, dex, unit, episode
     ORDER BY sum(usd) DESC NULLS LAST, venue COLLATE "C", unit COLLATE "C", dex, episode
     LIMIT %(top)s
 ), theirs AS MATERIALIZED (
-    SELECT c.venue, c.dex, c.unit, c.episode, c.instrument, c.chain, c.account, c.market, c.asset,
+    SELECT venue, dex, unit, s.episode, c.instrument, c.chain, c.account, c.market, c.asset,
            c.side, c.method, c.action, c.block_at, c.usd
-    FROM counted c JOIN sums USING (venue, dex, unit, episode)
-    WHERE c.line = 'counted'
+    FROM counted c JOIN sums s USING (venue, dex, unit)
+    WHERE c.line = 'counted' AND c.block_at BETWEEN s.first_at AND s.last_at
 ), told AS (
     SELECT venue, dex, unit, episode, min(instrument) AS instrument, min(chain) AS chain,
            (array_agg(account ORDER BY block_at, account))[1] AS account,
@@ -46,11 +71,12 @@ SELECT venue || '/' || unit || '/' || dex || '@'
 FROM largest
 LEFT JOIN LATERAL (
     -- the account value that the exchange's ledger states at the first action it tells of
-    SELECT a.equity AS equity_usd
-    FROM liq.actions a
-    WHERE a.venue = largest.venue AND a.account = largest.account
-      AND a.tx_hash = ANY (largest.actions) AND a.equity IS NOT NULL
-    ORDER BY a.first_at, a.key
+    SELECT sum(l.account_value) AS equity_usd
+    FROM ledger.ledger_liquidation l
+    WHERE l.venue = largest.venue AND l.account = largest.account
+      AND l.tx_hash = ANY (largest.actions) AND l.account_value IS NOT NULL
+    GROUP BY l.tx_hash
+    ORDER BY min(l.block_at), l.tx_hash
     LIMIT 1
 ) said ON largest.instrument = 'perp'
 LEFT JOIN LATERAL (

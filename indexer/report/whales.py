@@ -435,7 +435,7 @@ class _Reader:
         self._others = window_lines.neighbours(self._meant)
         self._venues = [scope.venue for scope in self._scopes]
         self._parameters: dict[str, object] = {
-            "window_from": low, "window_to": high, "top": top, "minutes": MINUTES,
+            "window_from": low, "window_to": high, "top": top, "minutes": MINUTES, "gap": self._gap,
             "venues": self._venues, "facts": self._scopes[0].facts if self._scopes else "",
         }  # fmt: skip
         window_lines.read(connection, self._meant, self._window, self._others)

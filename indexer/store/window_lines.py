@@ -61,10 +61,8 @@ def read(
         connection.execute(
             sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS {}").format(table, query)
         )
-        # the rest of the columns is only read
-        connection.execute(
-            sql.SQL("ANALYZE pg_temp.{} (venue, account, market, block_at, action)").format(table)
-        )
+        if name == "counted":  # what is grouped and joined by; the rest is only read
+            connection.execute("ANALYZE pg_temp.counted (line, venue, dex, unit, block_at, action)")
 
 
 def lines(connection: Connection, definition: Definition) -> tuple[tuple[Line, ...], str]:
@@ -276,18 +274,10 @@ def _counted(definition: Definition, ways: Sequence[Definition]) -> Sql:
 
 _COUNTED = sql.SQL(
     """
-    SELECT {columns}, mark_usd, realised_usd,
-           count(*) FILTER (WHERE is_late) OVER (of_episode ROWS UNBOUNDED PRECEDING) AS episode
-    FROM (
-        SELECT {columns},
-               CASE WHEN instrument = 'perp' THEN {mark} END AS mark_usd,
-               CASE WHEN instrument = 'perp' AND leg = 'liquidated' THEN {realised} END
-                   AS realised_usd,
-               block_at - lag(block_at) OVER of_episode > {gap} AS is_late
-        FROM ({rows}) line
-        WINDOW of_episode AS (PARTITION BY line, venue, dex, unit ORDER BY block_at)
-    ) spaced
-    WINDOW of_episode AS (PARTITION BY line, venue, dex, unit ORDER BY block_at)
+    SELECT {columns}, CASE WHEN instrument = 'perp' THEN {mark} END AS mark_usd,
+           CASE WHEN instrument = 'perp' AND leg = 'liquidated' THEN {realised} END
+               AS realised_usd
+    FROM ({rows}) line
     """
 )
 # OFFSET 0: each test is made once, and not again for each sum.
