@@ -23,6 +23,7 @@ from indexer.cli import (
     debt,
     dydx,
     episodes,
+    export,
     fills,
     interest,
     label_sets,
@@ -351,6 +352,7 @@ def redecode(venues: tuple[str, ...]) -> None:
 main.add_command(values.value)
 main.add_command(values.prices)
 main.add_command(audit.audit)
+main.add_command(export.export)
 main.add_command(totals.total)
 main.add_command(totals.list_definitions)
 main.add_command(totals.reconcile)
