@@ -12,14 +12,10 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from indexer.errors import ConfigError
 from indexer.export.run import Asked, to_stream
 from indexer.store import changes, database
 from indexer.store.database import Connection
-from indexer.store.datasets import DATASETS, Dataset, Scope
-from indexer.store.server import Server
-from tests.postgres import database as throw_away
-from tests.postgres import drop_database, new_database
+from indexer.store.datasets import DATASETS, Scope
 
 BEGIN = datetime(2025, 10, 10, tzinfo=UTC)
 FOLLOWED = ("liquidations", "lending_liquidations", "labels")
@@ -30,10 +26,11 @@ KEYS = {
 }
 
 Row = dict[str, Any]
+ALL = Scope()
 
 
 def exported(
-    connection: Connection, name: str, since: str | None = None, scope: Scope = Scope()
+    connection: Connection, name: str, since: str | None = None, scope: Scope = ALL
 ) -> tuple[list[Row], str]:
     """The rows of an export, and its cursor."""
     of = DATASETS[name]
@@ -48,7 +45,7 @@ def exported(
 class Consumer:
     """Somebody with a copy, who takes what changed and nothing else."""
 
-    def __init__(self, connection: Connection, name: str, scope: Scope = Scope()) -> None:
+    def __init__(self, connection: Connection, name: str, scope: Scope = ALL) -> None:
         self.connection, self.name, self.scope = connection, name, scope
         rows, self.cursor = exported(connection, name, scope=scope)
         self.rows = {self._key(row): row for row in rows}
@@ -135,7 +132,8 @@ class Writer:
             "account": f"0xa{self.number}{place % 3}", "key": f"0x{place}/{place % 4}",
             "block": 100 + place, "at": BEGIN + timedelta(hours=5 * place),
             "size": self.random.randrange(1, 10**6), "token": f"0xt{self.random.randrange(3)}",
-            "many": self.random.randrange(1, 4), "price": self.random.choice(["oracle", "feed_log"]),
+            "many": self.random.randrange(1, 4),
+            "price": self.random.choice(["oracle", "feed_log"]),
             "label": Jsonb({"n": self.random.randrange(10**6)}),
         }  # fmt: skip
 
@@ -181,13 +179,17 @@ class Writer:
     def delete(self) -> None:
         self.run(
             self.random.choice([
-                "DELETE FROM ledger.liquidation WHERE venue = %(perps)s AND block_number = %(block)s",
+                "DELETE FROM ledger.liquidation WHERE venue = %(perps)s"
+                " AND block_number = %(block)s",
                 "DELETE FROM ledger.lending_liquidation WHERE venue = %(loans)s"
                 " AND block_number >= %(block)s",
             ])
         )  # fmt: skip
 
     def value(self) -> None:
+        scope = {"venue": f"aave_v3.{self.chain}", "low": "2025-01-01Z", "high": "2026-01-01Z"}
+        says = self.random.choice(["", json.dumps(scope)])
+        self.connection.execute("SELECT set_config('indexer.valued', %s, false)", (says,))
         self.run(
             """INSERT INTO ledger.valuation (venue, block_at, event_key, account, price_source,
                    repaid_usd)

@@ -24,6 +24,7 @@ from indexer.cli import (
     dydx,
     episodes,
     export,
+    feeds,
     fills,
     interest,
     label_sets,
@@ -582,6 +583,10 @@ def db() -> None:
 def start() -> None:
     """Start the server if it does not run, and bring the schemas up to date."""
     out.print(escape(prepared().psql), soft_wrap=True)
+
+
+db.add_command(feeds.publish)
+db.add_command(feeds.notify)
 
 
 @db.command()

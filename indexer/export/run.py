@@ -1,7 +1,7 @@
 """One export: rows of one moment to a file, a folder by venue and day, or an open stream."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -124,7 +124,11 @@ class _Job:
             pieces = changes.stream(
                 self._connection, asked.dataset, self._columns, asked.since, shape
             )
-        with _ended(writer(asked.form, file, self._written(), self.meta(scope))) as out:
+        # closed at once, also when a write fails: nothing else can be asked while it goes on
+        with (
+            closing(pieces),
+            _ended(writer(asked.form, file, self._written(), self.meta(scope))) as out,
+        ):
             for piece in pieces:
                 out.add(piece)
                 rows += 1

@@ -6,7 +6,7 @@ began long before it and was committed after. `0025_feeds` says how rows are fou
 
 import base64
 import binascii
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -110,10 +110,15 @@ def _database(connection: Connection, dataset: str) -> str:
 
 def stream(
     connection: Connection, of: Dataset, wanted: Sequence[Column], cursor: Cursor, shape: Shape
-) -> Iterator[bytes]:
+) -> Generator[bytes]:
     """Rows that were inserted, changed or withdrawn since the cursor, in the order of their keys:
     each once and as it is now, however often it changed between."""
     yield from exports.copied(connection, _query(of, wanted, cursor, shape), shape)
+
+
+def set_notifying(connection: Connection, is_on: bool) -> None:
+    """Whether writers notify the channel `indexer_rows`, from their next statement on."""
+    connection.execute("UPDATE ledger.feed SET notifies = %s", (is_on,))
 
 
 def _query(of: Dataset, wanted: Sequence[Column], cursor: Cursor, shape: Shape) -> sql.Composed:
@@ -189,6 +194,10 @@ _OF_LOANS = """
             FROM noted n JOIN ledger.valuation v
               ON v.venue = n.venue AND v.block_at BETWEEN n.low AND n.high AND v.xmin = n.version
             WHERE n.facts = 'valuation' AND v.fill_usd IS NULL
+            UNION ALL
+            SELECT v.venue, v.event_key, v.account, false, false
+            FROM noted n JOIN ledger.valuation v ON v.xmin = n.version
+            WHERE n.facts = 'valuation' AND n.venue IS NULL AND v.fill_usd IS NULL
             UNION ALL
             SELECT venue, event_key, account, false, false FROM gone WHERE facts = 'valuation'
             UNION ALL

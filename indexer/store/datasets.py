@@ -1,6 +1,8 @@
 """What can be exported, as data. Its columns are a promise: a test holds them to their version."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 Kind = Literal[
@@ -24,6 +26,7 @@ class Dataset(NamedTuple):
     at: str | None = "block_at"
     by_day: bool = False  # an index on venue and time finds a day
     digits: frozenset[str] = frozenset()  # numbers of any length, beside those named _raw
+    comments: Mapping[str, str] = MappingProxyType({})  # of columns that no view has
 
 
 class Column(NamedTuple):
@@ -115,7 +118,16 @@ DATASETS = {one.name: one for one in (
             "key instrument venue chain account unit market dex asset side method leg margin_mode"
             " block_number block_at action order_id usd price_source trust"
         ),
-        _names("key leg"), "liq.counted({definition}, {low}, {high}) WHERE {scope}", (),
+        _names("key leg"), "liq.counted({definition}, {low}, {high}) WHERE {scope}",
+        ("liquidations", "valuations"),
+        comments={
+            "instrument": "lending or perp.",
+            "unit": "The account, or its owner where the definition asks for owners.",
+            "asset": "What the market is the price of, or the token of the leg.",
+            "leg": "Which leg counts, of those that the definition names.",
+            "action": "Transaction, or trigger of the exchange.",
+            "usd": "US dollars that it counts for; NULL where it has no value.",
+        },
     ),
     Dataset(
         "orders", 1, "Forced orders and takeovers of an account in one market.",
@@ -145,6 +157,13 @@ DATASETS = {one.name: one for one in (
             " account_is_protocol_vault"
         ),
         _names("key"), "liq.episodes() WHERE {scope}", ("orders", "actions"), at="first_at",
+        comments={
+            "orders": "Number of orders in it.",
+            "actions": "Number of actions in it: triggers of the exchange.",
+            "long_usd": "Execution notional of long positions, in dollars.",
+            "short_usd": "Execution notional of short positions, in dollars.",
+            "unpriced": "Rows among them without a dollar value, in no sum.",
+        },
     ),
     Dataset(
         "account_days", 1, "What every account traded on one UTC day, liquidated or not.",

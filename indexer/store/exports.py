@@ -3,7 +3,7 @@
 Only views of `liq` are read: who may read those may export.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from typing import Any, Literal
@@ -47,7 +47,7 @@ def columns(connection: Connection, of: Dataset, chosen: Sequence[str]) -> list[
             """,
         ([f"liq.{view}" for view in of.views],),
     )
-    comments = dict(said.fetchall())
+    comments = dict(said.fetchall()) | dict(of.comments)
     return [Column(one.name, _kind(of, one), str(comments.get(one.name) or "")) for one in found]
 
 
@@ -59,7 +59,7 @@ def _kind(of: Dataset, column: Any) -> Kind:
 
 def stream(
     connection: Connection, of: Dataset, wanted: Sequence[Column], scope: Scope, shape: Shape
-) -> Iterator[bytes]:
+) -> Generator[bytes]:
     """The rows, each as one piece: as cells of CSV, or as objects of JSON."""
     yield from copied(connection, query(of, wanted, scope, shape), shape)
 
@@ -81,7 +81,7 @@ def cells(wanted: Sequence[Column], shape: Shape) -> sql.Composable:
     return sql.SQL(", ").join(_cell(one, shape) for one in wanted)
 
 
-def copied(connection: Connection, query: sql.Composable, shape: Shape) -> Iterator[bytes]:
+def copied(connection: Connection, query: sql.Composable, shape: Shape) -> Generator[bytes]:
     """What a SELECT finds, a piece for each row."""
     # No control character stands bare in JSON: nothing is quoted, and a line is an object.
     how = sql.SQL(", QUOTE E'\\x01', DELIMITER E'\\x02'" if shape == "objects" else "")
