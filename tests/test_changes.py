@@ -5,17 +5,24 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import Jsonb
 
+from indexer.errors import ConfigError
 from indexer.export.run import Asked, to_stream
 from indexer.store import changes, database
 from indexer.store.database import Connection
 from indexer.store.datasets import DATASETS, Scope
+from indexer.store.server import Server
+from tests.conftest import Command
+from tests.postgres import database as throw_away
 
 BEGIN = datetime(2025, 10, 10, tzinfo=UTC)
 FOLLOWED = ("liquidations", "lending_liquidations", "labels")
@@ -278,3 +285,125 @@ def test_a_consumer_ends_with_exactly_the_table_in_every_order_of_commits(
             one.catch_up()
             one.assert_same()
             assert one.catch_up() == []
+
+
+# -- cursors that do not hold --------------------------------------------------------------------
+
+
+def perp(connection: Connection, key: str) -> None:
+    connection.execute(
+        """
+        INSERT INTO ledger.liquidation (venue, event_key, account, block_at, method, market, dex,
+            side, size, price, notional, account_is_protocol_vault, legs_seen, decoder_version)
+        VALUES ('hyperliquid', %s, '0xa', now(), 'market', 'BTC', '', 'long', 1, 1, 1, false,
+                'both', 1)
+        """,
+        (key,),
+    )
+
+
+def test_a_row_of_a_transaction_that_was_open_at_the_cursor_is_not_missed(
+    conninfo: str, connection: Connection
+) -> None:
+    with database.connect(conninfo) as slow:
+        slow.execute("BEGIN")
+        perp(slow, "early")
+        perp(connection, "between")
+        first, cursor = exported(connection, "liquidations")
+        slow.execute("COMMIT")
+
+        told, _ = exported(connection, "liquidations", cursor)
+
+    assert [row["event_key"] for row in first] == ["between"]
+    assert [(row["change"], row["event_key"]) for row in told] == [("inserted", "early")]
+
+
+def test_what_came_and_went_between_two_cursors_is_not_told(connection: Connection) -> None:
+    _, cursor = exported(connection, "liquidations")
+    perp(connection, "short")
+    connection.execute("DELETE FROM ledger.liquidation")
+
+    assert exported(connection, "liquidations", cursor)[0] == []
+
+
+def test_a_row_that_is_withdrawn_says_its_key_alone(connection: Connection) -> None:
+    perp(connection, "gone")
+    _, cursor = exported(connection, "liquidations")
+    connection.execute("DELETE FROM ledger.liquidation")
+
+    (row,) = exported(connection, "liquidations", cursor)[0]
+
+    assert {name: value for name, value in row.items() if value is not None} == {
+        "change": "withdrawn", "key": "hyperliquid/gone/0xa", "venue": "hyperliquid",
+        "event_key": "gone", "account": "0xa",
+    }  # fmt: skip
+
+
+REFUSED = "the cursor is of another database, or of a time before this one was restored"
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        "TRUNCATE ledger.liquidation",
+        "VACUUM FULL ledger.liquidation",
+        "ALTER TABLE ledger.liquidation ADD COLUMN added float DEFAULT random()",
+    ],
+)
+def test_a_cursor_does_not_outlive_a_table_that_was_rewritten(
+    connection: Connection, rewrite: str
+) -> None:
+    perp(connection, "a")
+    _, cursor = exported(connection, "liquidations")
+    connection.execute(rewrite)  # type: ignore[arg-type]
+
+    with pytest.raises(ConfigError, match=REFUSED):
+        exported(connection, "liquidations", cursor)
+
+
+def test_a_cursor_is_refused_by_a_copy_of_its_database(postgres: Server, conninfo: str) -> None:
+    with database.connect(conninfo) as connection:
+        _, cursor = exported(connection, "liquidations")
+    with (
+        throw_away(postgres, template=str(conninfo_to_dict(conninfo)["dbname"])) as copied,
+        database.connect(copied) as connection,
+        pytest.raises(ConfigError, match=REFUSED),
+    ):
+        exported(connection, "liquidations", cursor)
+
+
+def test_a_cursor_of_other_columns_is_refused(connection: Connection) -> None:
+    of = DATASETS["liquidations"]
+    _, token = exported(connection, "liquidations")
+    old = changes.read(token)
+
+    with pytest.raises(ConfigError, match="of version 0 of liquidations, which has other columns"):
+        changes.check(connection, msgspec.structs.replace(old, version=0), of)
+
+
+def test_increments_by_command_take_up_where_the_last_ended(
+    quick_indexer: Command, connection: Connection, tmp_path: Path
+) -> None:
+    perp(connection, "a")
+    done = [quick_indexer("export", "liquidations", "-o", "0.jsonl")]
+    perp(connection, "b")
+    done.append(
+        quick_indexer("export", "liquidations", "--since", "0.jsonl.meta.json", "-o", "1.parquet")
+    )
+    connection.execute("DELETE FROM ledger.liquidation WHERE event_key = 'a'")
+    token = json.loads((tmp_path / "1.parquet.meta.json").read_text())["cursor"]
+    done.append(quick_indexer("export", "liquidations", "--since", token, "-o", "2.csv"))
+    wrong = quick_indexer("export", "labels", "--since", token, "-o", "3.csv")
+    chosen = quick_indexer(
+        "export", "liquidations", "--since", token, "--venue", "x", "-o", "3.csv"
+    )
+
+    assert [(run.returncode, run.stderr) for run in done] == [
+        (0, "wrote 1 rows to 0.jsonl\n"), (0, "wrote 1 rows to 1.parquet\n"),
+        (0, "wrote 1 rows to 2.csv\n"),
+    ]  # fmt: skip
+    assert (tmp_path / "2.csv").read_text().splitlines()[1].startswith("withdrawn,hyperliquid/a/")
+    assert (wrong.returncode, chosen.returncode) == (2, 2)
+    assert "the cursor is of liquidations, not of labels" in wrong.stderr
+    assert "takes venues, times and columns from its cursor" in chosen.stderr
+    assert not (tmp_path / "3.csv").exists()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -22,7 +23,8 @@ PAGE = (Path(__file__).parents[1] / "docs/feeds.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    return [text for of, text in found if of == language]
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +40,6 @@ def folder(
     recorded: str, start: Starter, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """Where the commands of the page were run."""
-    import os
-
     place = tmp_path_factory.mktemp("feeds")
     lines = [line for block in blocks("") for line in block.splitlines()]
     commands = [line.split()[1:] for line in lines if line.startswith("indexer ")]
@@ -68,7 +68,7 @@ def test_the_programs_of_the_page_find_the_rows(
     assert row is not None
     duck, pandas, polars, _ = found
     total = "SELECT sum(notional_usd) FROM 'perps/**/*.parquet' WHERE NOT account_is_protocol_vault"
-    assert duck["duckdb"].sql(total).fetchone() == (row[0],)  # type: ignore[attr-defined]
+    assert duck["duckdb"].sql(total).fetchall() == [(row[0],)]  # type: ignore[attr-defined]
     assert pandas["usd"].sum() == row[0]  # type: ignore[attr-defined]
     assert polars["usd"]["notional_usd"].sum() == row[0]  # type: ignore[index]
     assert isinstance(polars["usd"]["notional_usd"].sum(), Decimal)  # type: ignore[index]

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, BinaryIO, Literal, Protocol
 
 from indexer.errors import ConfigError
@@ -101,6 +102,8 @@ class Tables:
 
     def stop(self) -> None:
         self._thread.shutdown(wait=True, cancel_futures=True)
+        with suppress(OSError, self._pa.ArrowException):  # while there is a file to be closed
+            self._sink.close()
 
     def _hand_over(self) -> None:
         self._wait()
