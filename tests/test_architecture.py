@@ -128,8 +128,9 @@ MAY_IMPORT = {
     "serve": {"errors", "store"},
     "studies": {"errors", "model", "venues"},
     "report": {"errors", "model", "methodology", "store"},
+    "export": {"errors", "methodology", "store"},
     "cli": PURE
-    | {"resources", "settings", "sources", "store", "sync", "report", "chain"}
+    | {"resources", "settings", "sources", "store", "sync", "report", "export", "chain"}
     | {"watch", "census", "samples", "dydx", "perp_samples", "alerts", "serve"},
     "__main__": {"cli"},
 }

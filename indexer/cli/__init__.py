@@ -26,6 +26,8 @@ from indexer.cli import (
     debt,
     dydx,
     episodes,
+    export,
+    feeds,
     fills,
     interest,
     label_sets,
@@ -382,6 +384,7 @@ def redecode(venues: tuple[str, ...]) -> None:
 main.add_command(values.value)
 main.add_command(values.prices)
 main.add_command(audit.audit)
+main.add_command(export.export)
 main.add_command(totals.total)
 main.add_command(totals.list_definitions)
 main.add_command(totals.reconcile)
@@ -605,6 +608,10 @@ def start() -> None:
     Example: indexer db start
     """
     out.print(escape(prepared().psql), soft_wrap=True)
+
+
+db.add_command(feeds.publish)
+db.add_command(feeds.notify)
 
 
 @db.command()

@@ -11,7 +11,7 @@ from indexer.store.comments import comment_on
 from indexer.store.contract import publish
 
 revision = "0027"
-down_revision = "0024"
+down_revision = "0025"
 
 TABLES = """
 CREATE TABLE ledger.alert_rule (
