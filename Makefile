@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+READERS := $(VENV)/readers
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -18,7 +19,7 @@ run: $(READY) ## Set up, then index, label and report on the bundled recording
 	@"$(BIN)/indexer" demo
 
 # A file stays with one worker: what is dear in it, as a chain with contracts, is made once.
-test: lint ## Set up, check the style and the types, run the tests
+test: lint $(READERS) ## Set up, check the style and the types, run the tests
 	"$(BIN)/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY) ## Check style, format and types
@@ -40,12 +41,14 @@ bench: $(READY) ## Measure the speed of indexing beside its yardsticks
 	"$(BIN)/python" -m benchmarks.report
 	"$(BIN)/python" -m benchmarks.labels
 
+COMPILE = "$(BIN)/uv" pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --no-header --python-version 3.11 $(if $(UPGRADE),--upgrade)
+
 # uv is no part of the lock: only this target needs it. Pins that still fit stay as they are.
-lock: $(READY) ## Write requirements.lock from pyproject.toml; UPGRADE=1 for the newest versions
+lock: $(READY) ## Write both locks from pyproject.toml; UPGRADE=1 for the newest versions
 	$(PIP) install --quiet uv
-	"$(BIN)/uv" pip compile --quiet --universal --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --python-version 3.11 --extra dev \
-		$(if $(UPGRADE),--upgrade) pyproject.toml -o requirements.lock
+	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
+	$(COMPILE) --constraint requirements.lock --group readers -o requirements-readers.lock
 
 clean: ## Stop the embedded server, remove what make made; the database stays
 	-@if [ -x "$(BIN)/indexer" ]; then "$(BIN)/indexer" db stop; fi
@@ -61,3 +64,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PIP) install --quiet --require-hashes -r requirements.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation --no-index -e .
 	@touch "$(READY)"
+
+$(READERS): requirements-readers.lock $(READY)
+	@$(PIP) install --quiet --require-hashes -r requirements-readers.lock
+	@touch "$(READERS)"

@@ -6,8 +6,8 @@ from alembic import op
 from indexer.store.comments import comment_on
 from indexer.store.contract import publish
 
-revision = "0028"
-down_revision = "0027"
+revision = "0027"
+down_revision = "0026"
 
 TABLES = """
 CREATE TABLE ledger.endpoint_state (

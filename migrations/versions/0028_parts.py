@@ -10,8 +10,8 @@ from alembic import op
 from indexer.store.comments import comment_on
 from indexer.store.contract import publish
 
-revision = "0029"
-down_revision = "0028"
+revision = "0028"
+down_revision = "0027"
 
 VIEWS = r"""
 CREATE FUNCTION ledger.cut(amount numeric, places int) RETURNS numeric

@@ -10,7 +10,7 @@ from alembic import op
 from indexer.store.comments import comment_on
 from indexer.store.contract import publish
 
-revision = "0027"
+revision = "0026"
 down_revision = "0025"
 
 TABLES = """
