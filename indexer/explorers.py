@@ -7,7 +7,7 @@ import re
 
 # wevm/viem:src/chains/definitions, `blockExplorers`; of gnosis, celo and optimism Etherscan's own,
 # as those there have moved
-_OF_CHAIN = {
+EXPLORERS = {
     "arbitrum": "https://arbiscan.io",
     "avalanche": "https://snowtrace.io",
     "base": "https://basescan.org",
@@ -44,14 +44,21 @@ _ADDRESS = re.compile("0x[0-9a-f]{40}")
 _NO_HASH = "0x" + 64 * "0"  # of a fill that no transaction caused
 
 
-def link(venue: str, tx_hash: str | None, account: str | None) -> str | None:
-    """The page of a transaction, else of an account, as lower-case text; None where neither has
-    one that we know. A venue is `hyperliquid` or a protocol on a chain, `aave_v3.base`."""
-    base = _OF_CHAIN.get(venue.partition(".")[2] or venue)
-    if base is None:
+def transaction(venue: str, tx_hash: str | None) -> str | None:
+    """The page of a transaction, lower-case text; None where no explorer is known, or it is no
+    hash. A venue is `hyperliquid` or a protocol on a chain, `aave_v3.base`."""
+    root = EXPLORERS.get(chain_of(venue))
+    if root is None or tx_hash is None or tx_hash == _NO_HASH or not _HASH.fullmatch(tx_hash):
         return None
-    if tx_hash is not None and _HASH.fullmatch(tx_hash) and tx_hash != _NO_HASH:
-        return f"{base}/tx/{tx_hash}"
-    if account is not None and _ADDRESS.fullmatch(account):
-        return f"{base}/address/{account}"
-    return None
+    return f"{root}/tx/{tx_hash}"
+
+
+def account(venue: str, address: str | None) -> str | None:
+    """The page of an account; None where no explorer is known, or it is no address."""
+    root = EXPLORERS.get(chain_of(venue))
+    return f"{root}/address/{address}" if root and address and _ADDRESS.fullmatch(address) else None
+
+
+def chain_of(venue: str) -> str:
+    """Of a protocol on a chain the chain; an exchange of its own chain is named like it."""
+    return venue.partition(".")[2] or venue

@@ -127,7 +127,7 @@ MAY_IMPORT = {
     "alerts": {"errors", "outbound", "explorers", "alert_model", "report", "store"},
     "serve": {"errors", "store"},
     "studies": {"errors", "model", "venues"},
-    "report": {"errors", "model", "methodology", "store"},
+    "report": {"errors", "model", "explorers", "methodology", "store"},
     "export": {"errors", "methodology", "store"},
     "cli": PURE
     | {"resources", "settings", "sources", "store", "sync", "report", "export", "chain"}

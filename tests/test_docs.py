@@ -316,7 +316,7 @@ def test_every_setting_is_documented() -> None:
 
 def test_every_picture_and_explorer_of_the_report_is_documented() -> None:
     assert [name for name in PICTURES if f"`{name}`" not in REPORTS.replace("--picture ", "")] == []
-    assert "`indexer/report/explorers.py`" in REPORTS
+    assert "`indexer/explorers.py`" in REPORTS
 
 
 def test_every_rule_and_method_is_documented() -> None:

@@ -17,13 +17,13 @@ from markupsafe import Markup
 from psycopg import sql
 from rich.console import Console
 
-from indexer import sync
+from indexer import explorers, sync
 from indexer.errors import ConfigError
 from indexer.methodology.definition import Definition, presets
 from indexer.methodology.prose import Language, paragraph
 from indexer.methodology.windows import Window
 from indexer.positions import AccountState, Position
-from indexer.report import explorers, text, voice
+from indexer.report import text, voice
 from indexer.report.markdown import plain
 from indexer.report.render import to_html, to_json, to_markdown, to_terminal
 from indexer.report.voice import Voice

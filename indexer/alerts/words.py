@@ -142,6 +142,6 @@ def _line(
     account: str,
 ) -> str:
     """The link comes last: what follows one may be taken for a part of it."""
-    found = explorers.link(venue, action, account)
+    found = explorers.transaction(venue, action) or explorers.account(venue, account)
     parts = (head, moment(at), rule.definition, id, *([found] if found else []))
     return " · ".join(parts)

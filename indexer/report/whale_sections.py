@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from typing import Any, NamedTuple
 
-from indexer.report import explorers, watched, words
+from indexer import explorers
+from indexer.report import watched, words
 from indexer.report.chart import Drawing, above
 from indexer.report.text import ABSENT, clean, clock, exact, moment, percent, round_usd, usd
 from indexer.report.voice import Voice
