@@ -283,6 +283,12 @@ def test_blocks_before_the_history_of_an_endpoint_are_refused(
     assert rows(connection, "SELECT count(*) FROM ledger.coverage") == [(0,)]
 
 
+STRANGE = (
+    '{"protocol": "comet", "chain": "ethereum", "role": "comet", "source": "s",'
+    ' "address": "0x' + 40 * "7" + '"}'
+)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -293,8 +299,13 @@ def test_blocks_before_the_history_of_an_endpoint_are_refused(
          "comet has no role 'pool', only comet"),
         ('[{"protocol": "comet", "chain": "c", "address": "0x", "role": "comet", "source": "s"}]',
          "'0x' is no address"),
+        ('[{"protocol": "comet", "chain": "ethereum", "role": "comet", "source": "s",'
+         ' "address": "0x87870BCA3F3FD6335C3F4CE8392D69350B4FA4E2"}]',
+         "0x87870BCA3F3FD6335C3F4CE8392D69350B4FA4E2 on ethereum is deployed twice"),
+        (f"[{STRANGE}, {STRANGE}]", "on ethereum is deployed twice"),
+        (f'[{STRANGE[:-1]}, "name": "spark"}}]', "spark is a deployment of aave_v3"),
     ],
-    ids=["no JSON", "protocol", "role", "address"],
+    ids=["no JSON", "protocol", "role", "address", "known address", "address twice", "name"],
 )  # fmt: skip
 def test_a_deployments_file_is_checked(
     text: str, message: str, quick_indexer: Command, tmp_path: Path

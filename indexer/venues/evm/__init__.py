@@ -46,6 +46,10 @@ def with_deployments(known: Sequence[ProtocolSpec], file: bytes) -> list[Protoco
     except msgspec.MsgspecError as error:
         raise ConfigError(f"not a list of deployments: {error}") from None
     by_name = {spec.name: spec for spec in known}
+    places = {(at.chain, at.address.lower()) for spec in known for at in spec.deployments}
+    named = {at.name: spec.name for spec in known for at in spec.deployments} | {
+        name: name for name in by_name
+    }
     for one in further:
         spec = by_name.get(one.protocol)
         if spec is None:
@@ -58,6 +62,12 @@ def with_deployments(known: Sequence[ProtocolSpec], file: bytes) -> list[Protoco
                 raise ConfigError(f"{word!r} is no name: small letters, digits, _ and - make one")
         if re.fullmatch("0x[0-9a-fA-F]{40}", one.address) is None:
             raise ConfigError(f"{one.address!r} is no address")
+        place = one.chain, one.address.lower()
+        if place in places:
+            raise ConfigError(f"{one.address} on {one.chain} is deployed twice")
+        places.add(place)
+        if named.setdefault(one.name or spec.name, spec.name) != spec.name:
+            raise ConfigError(f"{one.name} is a deployment of {named[str(one.name)]}")
         added = Deployment(
             one.chain, one.address, one.name or spec.name, one.role, one.since_block, one.source,
             one.label,
