@@ -121,8 +121,9 @@ MAY_IMPORT = {
     "perp_samples": {"errors", "model", "perp_feeds", "sources", "store", "venues"},
     "studies": {"errors", "model", "venues"},
     "report": {"errors", "model", "methodology", "store"},
+    "export": {"errors", "methodology", "store"},
     "cli": PURE
-    | {"resources", "settings", "sources", "store", "sync", "report", "chain"}
+    | {"resources", "settings", "sources", "store", "sync", "report", "export", "chain"}
     | {"watch", "census", "samples", "dydx", "perp_samples"},
     "__main__": {"cli"},
 }

@@ -23,6 +23,8 @@ from indexer.cli import (
     debt,
     dydx,
     episodes,
+    export,
+    feeds,
     fills,
     interest,
     label_sets,
@@ -351,6 +353,7 @@ def redecode(venues: tuple[str, ...]) -> None:
 main.add_command(values.value)
 main.add_command(values.prices)
 main.add_command(audit.audit)
+main.add_command(export.export)
 main.add_command(totals.total)
 main.add_command(totals.list_definitions)
 main.add_command(totals.reconcile)
@@ -580,6 +583,10 @@ def db() -> None:
 def start() -> None:
     """Start the server if it does not run, and bring the schemas up to date."""
     out.print(escape(prepared().psql), soft_wrap=True)
+
+
+db.add_command(feeds.publish)
+db.add_command(feeds.notify)
 
 
 @db.command()

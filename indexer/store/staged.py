@@ -90,6 +90,15 @@ def make_room(connection: Connection) -> None:
 def settle(connection: Connection, table: str, scope: Scope) -> Counter[str]:
     """Make a table equal to what is staged for it, touching only what differs."""
     names = _names(table)
+    connection.execute(_SAY_SCOPE, scope)
+    counts = _settle(connection, table, scope, names)
+    connection.execute(_UNSAY_SCOPE)
+    return counts
+
+
+def _settle(
+    connection: Connection, table: str, scope: Scope, names: dict[str, sql.Composable]
+) -> Counter[str]:
     if connection.execute(_ANY.format(**names), scope).fetchone() == (False,):
         written = connection.execute(_INSERT.format(**names)).rowcount
         return Counter({"written": written, table: written})
@@ -132,6 +141,13 @@ def _list(columns: Sequence[str], *of: str) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(*of, column) for column in columns)
 
 
+# A trigger notes it with what is written: feeds find the rows by it.
+_SAY_SCOPE = """
+    SELECT set_config('indexer.valued', json_build_object(
+        'venue', %(venue)s::text, 'low', %(low)s::timestamptz, 'high', %(high)s::timestamptz
+    )::text, true)
+"""
+_UNSAY_SCOPE = "SELECT set_config('indexer.valued', '', true)"
 _ANY = sql.SQL("SELECT EXISTS (SELECT FROM {table} l WHERE {scope})")
 _INSERT = sql.SQL("INSERT INTO {table} ({columns}) {staged}")
 _DELETE_OTHERS = sql.SQL(
