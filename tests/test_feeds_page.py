@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from indexer import resources, sync
+from indexer.cli.export import export
 from indexer.export.formats import PRECISION, SCALE
 from indexer.store import database, publication
 from indexer.store.datasets import DATASETS
@@ -94,3 +95,9 @@ def test_the_page_says_what_the_code_does() -> None:
         "facts", "venue", "change", "rows", "first_block", "last_block",
     ]  # fmt: skip
     assert f"publication `{publication.NAME}`" in PAGE
+
+
+def test_the_help_names_every_dataset() -> None:
+    said = export.help or ""
+
+    assert [name for name in DATASETS if not re.search(rf"\b{name}\b", said)] == []
