@@ -13,10 +13,10 @@ import click
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rich.markup import escape
-from rich.table import Table
 
 from indexer import settings
 from indexer.cli.console import Duration, connected, fail, out, prepared, say
+from indexer.cli.shown import Listing, formatted, listing, show, show_all
 from indexer.errors import ConfigError, IndexerError
 from indexer.store import access, dependents, place
 from indexer.store.access import READER, WRITER, Group, Limits
@@ -27,7 +27,8 @@ GUARD_SECONDS = 1.0
 
 @click.command()
 @click.option("--repair", is_flag=True, help="Make what is lacking, as far as we may.")
-def roles(repair: bool) -> None:
+@formatted()
+def roles(repair: bool, form: str) -> None:
     """The roles of readers and writers, their rights, and who may log in as one.
 
     Exits with 1 when a role is not there, or has other rights than it should.
@@ -37,18 +38,11 @@ def roles(repair: bool) -> None:
     with connected() as connection:
         refused = access.repair(connection) if repair else []
         found, logins = access.roles(connection), access.logins(connection)
-    table = Table("role", "there", "lacks", "has too much", box=None)
-    for role in found:
-        table.add_row(
-            role.role,
-            "yes" if role.is_there else "no",
-            f"{len(role.lacks)}",
-            f"{len(role.exceeds)}",
-        )
-    out.print(table)
-    _show_logins(logins)
-    for said in refused:
-        say(said)
+    said = len if form == "table" else list  # a role without any rights lacks a hundred
+    rights = [(one.role, one.is_there, said(one.lacks), said(one.exceeds)) for one in found]
+    show_all([Listing("roles", _OF_ROLES, rights), _logins(logins)], form)
+    for refusal in refused:
+        say(refusal)
     wrong = [role.role for role in found if not role.is_right]
     if wrong:
         fail(
@@ -57,16 +51,23 @@ def roles(repair: bool) -> None:
         )
 
 
-def _show_logins(logins: list[access.Login]) -> None:
-    table = Table("login", "member of", "connections", "statement", "idle", "transaction", box=None)
-    for one in logins:
-        table.add_row(
-            escape(one.name), one.group, "any" if one.connections < 0 else str(one.connections),
-            *(map(str, one.limits) if one.limits else ("", "", "")),
-        )  # fmt: skip
-    if table.rows:
-        out.print()
-        out.print(table)
+_OF_ROLES = {"role": "role", "is_there": "there", "lacks": "lacks", "exceeds": "has too much"}
+
+
+def _logins(logins: list[access.Login]) -> Listing:
+    """Who may log in, and with which limits, if any."""
+    heads = {
+        "name": "login", "group": "member of", "connections": "connections",
+        "statement": "statement", "idle": "idle", "whole": "transaction",
+    }  # fmt: skip
+    rows = [
+        (
+            one.name, one.group, None if one.connections < 0 else one.connections,
+            *(one.limits or (None, None, None)),
+        )
+        for one in logins
+    ]  # fmt: skip
+    return Listing("logins", heads, rows)
 
 
 _PASSWORD = click.option(
@@ -217,17 +218,26 @@ def _guard(over: threading.Event) -> None:
 
 
 @click.command("dependents")
-def list_dependents() -> None:
+@formatted()
+def list_dependents(form: str) -> None:
     """Views and functions that others built on liq, as SQL that makes them again.
 
     Example: indexer db dependents
     """
     with connected() as connection:
         found = dependents.dependents(connection)
+    if form != "table":
+        show(listing("dependents", _OF_DEPENDENTS, found), form)
+        return
     for one in found:
         click.echo(f"-- {one} of {one.owner}, on {', '.join(one.on)}")
         if one.definition is not None:
             click.echo(one.definition.rstrip().rstrip(";") + ";\n")
+
+
+_OF_DEPENDENTS = {
+    "kind": "kind", "name": "name", "owner": "owner", "on": "on", "definition": "definition",
+}  # fmt: skip
 
 
 @click.command()

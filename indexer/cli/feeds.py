@@ -12,6 +12,8 @@ def publish(is_print: bool) -> None:
     """Publish the tables of facts for logical replication: docs/feeds.md.
 
     Again after an update of the program: tables may have been added.
+
+    Example: indexer db publication --print
     """
     if is_print:
         click.echo(publication.statement())
@@ -27,6 +29,8 @@ def notify(state: str) -> None:
     """Whether writers notify the channel indexer_rows of what they wrote: docs/feeds.md.
 
     It is on at first. Commits that notify wait for each other, which many writers may not want.
+
+    Example: indexer db notify off
     """
     with connected() as connection:
         changes.set_notifying(connection, state == "on")

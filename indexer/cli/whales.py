@@ -15,9 +15,11 @@ from indexer.cli.console import (
     write_file,
     write_report,
 )
+from indexer.cli.shown import FORMATS, Listing, formatted, show
 from indexer.cli.totals import chosen, first_blocks, window_of
 from indexer.methodology.prose import Language
 from indexer.report import pictures, render, whales
+from indexer.store.totals import Line
 
 
 @click.command("whales")
@@ -43,10 +45,7 @@ from indexer.report import pictures, render, whales
     help="Quiet time that ends an episode, more than 30s; by default the definition's.",
 )  # fmt: skip
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True)
-@click.option(
-    "--format", "form", type=click.Choice(["table", "html", "md", "json", "png"]),
-    default="table", show_default=True,
-)  # fmt: skip
+@formatted(*FORMATS, "html", "png", says="CSV has the lines of the total.")
 @click.option("--language", type=click.Choice(["en", "zh"]), default="en", show_default=True)
 @click.option(
     "--picture", type=click.Choice(pictures.PICTURES), default="card", show_default=True,
@@ -89,6 +88,8 @@ def report_whales(
         raise usage("--window and --since with --until are two ways to say one thing")
     if form == "png" and output is None:
         raise usage("a picture is written to a file: --output card.png")
+    if form == "csv" and output is not None:
+        raise usage("csv goes to the output of the command: leave --output out")
     check_output(output, overwrite=overwrite)
     with connected() as connection:
         definition = chosen(connection, name)
@@ -97,8 +98,23 @@ def report_whales(
             connection, definition=definition, since=since, until=until, window=window,
             venues=venues, gap=gap, top=top, first_blocks=first_blocks(),
         )  # fmt: skip
+    if form == "csv":
+        show(_lines(found), form)
+        return
     if form == "png" and output is not None:
         data = pictures.to_png(found, picture, language, theme, font)
         write_file(output, data, overwrite=overwrite)
         return
     write_report(found, render.In(language), form, output, overwrite=overwrite)
+
+
+def _lines(found: whales.WhaleReport) -> Listing:
+    """Each line of the total with what it is of: a line of a file may stand alone."""
+    of_report = {
+        "definition": found.definition.id, "definition_hash": found.definition.hash,
+        "window_from": found.window_from, "window_to": found.window_to,
+        "is_simulated": found.is_simulated,
+    }  # fmt: skip
+    names = Line.__struct_fields__
+    rows = [(*of_report.values(), *(getattr(line, name) for name in names)) for line in found.lines]
+    return Listing("lines", {name: name for name in (*of_report, *names)}, rows)
