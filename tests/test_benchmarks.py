@@ -12,7 +12,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("the benchmark reads /proc and pins processes to cores", allow_module_level=True)
 
-from benchmarks import chains, totals, values
+from benchmarks import chains, exports, totals, values
 from benchmarks import hyperliquid as benchmark
 from benchmarks import report as reports
 from benchmarks.hyperliquid import OBVIOUS, OURS, RATIOS, TURNS, Hour, Run, WrongResult
@@ -193,3 +193,22 @@ def test_a_total_that_reads_a_large_table_from_end_to_end_fails_the_run(
     connection.execute("SET enable_indexonlyscan = off")
     with pytest.raises(totals.WrongResult, match="liquidation, valuation from end to end"):
         totals.indexes_read(connection, totals.BUSIEST)
+
+
+def test_a_tiny_run_over_exports_compares_its_file_and_writes_every_table(tmp_path: Path) -> None:
+    results = tmp_path / "EXPORTS.md"
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.exports", "--rows", "400", "--rounds", "1",
+         "--results", str(results)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    text = results.read_text() if results.exists() else ""
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    rows = [row[0] for row in re.findall(r"^\| (.*?) \|( .*? \|)+$", text, re.MULTILINE)]
+    noted = [f"`{table}`" for table in exports.NOTED]
+    assert rows == [
+        "", "---", "400 rows to Parquet, s", "peak memory, MB",
+        "", "---", *exports.EXPORTS, exports.BARE, "", "---", *noted,
+    ]  # fmt: skip
+    assert "fsync, synchronous_commit, full_page_writes on" in text
