@@ -40,6 +40,8 @@ bench: $(READY) ## Measure the speed of indexing beside its yardsticks
 	"$(BIN)/python" -m benchmarks.totals
 	"$(BIN)/python" -m benchmarks.report
 	"$(BIN)/python" -m benchmarks.labels
+	"$(BIN)/python" -m benchmarks.exports
+	"$(BIN)/python" -m benchmarks.alerts
 
 COMPILE = "$(BIN)/uv" pip compile --quiet --universal --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-header --python-version 3.11 $(if $(UPGRADE),--upgrade)
