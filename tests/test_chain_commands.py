@@ -378,7 +378,7 @@ def test_no_key_is_in_the_database(
     quick_indexer("check", *VENUES, RPC_ETHEREUM=keyed(node))
 
     tables = [row[0] for row in rows(connection, _TABLES)]
-    held = "".join(str(rows(connection, f"SELECT * FROM {table}")) for table in tables)
+    held = "".join(str(rows(connection, f"SELECT t::text FROM {table} t")) for table in tables)
     assert (CANARY in held, "127.0.0.1 #1" in held) == (False, True)
 
 

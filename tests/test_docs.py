@@ -205,6 +205,7 @@ def test_the_examples_of_help_run(
             *runnable(example, node, key),
             RPC_ETHEREUM=ethereum,
             HYPERLIQUID_API=exchange,
+            INDEXER_LOGIN_PASSWORD="a password of a test",
             **perps,
         )
         for example in dict.fromkeys([*examples, *of_groups])
@@ -427,17 +428,6 @@ def test_the_queries_of_the_docs_find_rows(indexer: Command, connection: Connect
 
     assert len(found) == 6
     assert [query for query, number in found.items() if number == 0] == []
-
-
-def test_every_function_for_readers_is_in_the_docs(connection: Connection) -> None:
-    functions = rows(
-        connection,
-        "SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'liq'::regnamespace"
-        " AND prosrc || coalesce(pg_get_function_identity_arguments(oid), '') ~ 'definition'",
-    )
-
-    assert len(functions) == 5
-    assert [name for (name,) in functions if f"`{name}(" not in README] == []
 
 
 def test_links_of_the_docs_lead_somewhere() -> None:

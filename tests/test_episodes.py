@@ -372,7 +372,7 @@ def test_each_sentence_of_the_whale_report_is_that_of_its_episode(filled: Connec
     report = collect(filled, since=DAY)
 
     assert len(report.episodes) == 20
-    assert [row.story for row in report.episodes] == [
+    assert [row.story.en for row in report.episodes] == [
         sentence(only(filled, row.key)) for row in report.episodes
     ]
 

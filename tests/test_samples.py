@@ -505,7 +505,7 @@ def test_the_command_asks_for_a_watch_list_and_says_that_it_is_a_sample(
     assert re.findall("coverage of hyperliquid: [^,]*", total) == [
         "coverage of hyperliquid: 0.00 % of the window read"
     ]  # fmt: skip
-    assert [line.split() for line in indexer("status").stdout.splitlines()][1:] == [
+    assert [line.split() for line in indexer("status").stdout.splitlines()] == [
         ["venue", "source", "accounts", "from", "to", "(UTC)", "pieces", "lacking", "read", "as"],
         ["hyperliquid", "api", "userFillsByTime", "1", "2026-01-01", "00:00:00",
          *f"{datetime.now(UTC):%Y-%m-%d}".split(), *indexer_time(connection), "1", "0", "sample"],

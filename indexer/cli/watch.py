@@ -116,7 +116,7 @@ def until_stopped() -> Iterator[None]:
     def stop(*_: object) -> NoReturn:
         nonlocal asked
         asked = True
-        logging.getLogger("psycopg").disabled = True
+        logging.getLogger("psycopg").setLevel(logging.CRITICAL)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, stop)
