@@ -7,7 +7,7 @@ same transaction, where a second writer of the same blocks is refused.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -299,6 +299,41 @@ def _read_files(
             broken = file
         told(file, stretch.size)
     writer.write()
+
+
+def redecode(connection: Connection) -> Counter[str]:
+    """Derive all rows again from the stored legs, in one transaction: whoever reads sees the rows
+    of one decoder with their values, or those of the other. Account days stay: of most fills
+    nothing is stored."""
+    counts: Counter[str] = Counter()
+    with connection.transaction():
+        trades: dict[str, list[venue.Leg]] = {}
+        for raw in ledger.legs_in_order(connection, CHAIN):
+            leg = venue.leg_again(raw)
+            if leg is None:
+                continue
+            counts["legs"] += 1
+            key = venue.trade_key(leg)
+            if key not in trades and len(trades) >= ledger.LEGS_AT_ONCE:
+                counts += _derive_again(connection, trades)
+                trades = {}
+            trades.setdefault(key, []).append(leg)
+        counts += _derive_again(connection, trades)
+        ledger.decoded_by(connection, VENUE, "liquidations", venue.SPEC.decoder_version)
+        value(connection, None)
+    return counts
+
+
+def _derive_again(connection: Connection, trades: Mapping[str, list[venue.Leg]]) -> Counter[str]:
+    rows = [venue.decode(legs) for legs in trades.values()]
+    liquidations = [row for row in rows if isinstance(row, Liquidation)]
+    undecoded = [row for row in rows if isinstance(row, Undecoded)]
+    ledger.forget_staged(connection)
+    read = [leg.raw.event_key for legs in trades.values() for leg in legs]
+    ledger.now_decoded(connection, VENUE, read)
+    ledger.append_liquidations(connection, liquidations)
+    ledger.append_undecoded(connection, undecoded)
+    return Counter(liquidations=len(liquidations), undecoded=len(undecoded))
 
 
 def value(connection: Connection, since: datetime | None) -> None:

@@ -7,13 +7,13 @@ from shutil import copytree
 
 import pytest
 
-from indexer import resources
+from indexer import resources, sync
 from indexer.chain import redecode
 from indexer.chain.values import nobody
 from indexer.chain_step import Knowledge
 from indexer.errors import ConfigError
 from indexer.plan import Piece
-from indexer.store import chain_rows, database, values
+from indexer.store import chain_rows, database, ledger, values
 from indexer.store.database import Connection
 from indexer.store.dependents import dependents
 from indexer.store.migration import upgrade
@@ -45,7 +45,8 @@ STATE = """
 class Watched:
     """What a reader beside saw, each state once."""
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, state: str = STATE) -> None:
+        self._state = state
         self.states: set[tuple[int, int, int]] = set()
         self.over = threading.Event()
         self._thread = threading.Thread(target=self._look, args=(conninfo,))
@@ -53,7 +54,7 @@ class Watched:
     def _look(self, conninfo: str) -> None:
         with database.connect(conninfo) as connection:
             while not self.over.is_set():
-                self.states.update(connection.execute(STATE).fetchall())  # type: ignore[arg-type]
+                self.states.update(connection.execute(self._state).fetchall())  # type: ignore[arg-type]
 
     def __enter__(self) -> "Watched":
         self._thread.start()
@@ -115,6 +116,54 @@ def test_that_test_sees_a_redecode_that_commits_piece_by_piece(
 
     assert rows(connection, STATE)[0][:2] == (0, number)
     assert not watched.states <= {(number, 0, 0), (0, number, 0)}
+
+
+# How many perpetuals an older decoder made, how many the one of today, how many have no value.
+OF_PERPS = """
+    SELECT count(*) FILTER (WHERE l.method = 'adl_of_vault' AND l.decoder_version = 0),
+           count(*) FILTER (WHERE l.decoder_version > 0),
+           count(*) FILTER (WHERE NOT EXISTS (
+               SELECT FROM ledger.valuation v WHERE v.venue = l.venue AND v.event_key = l.event_key
+                   AND v.account = l.account))
+    FROM ledger.liquidation l
+"""
+
+
+def test_rows_of_the_exchange_are_derived_again_from_their_stored_legs_all_or_none(
+    quick_indexer: Command,
+    connection: Connection,
+    conninfo: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quick_indexer("backfill", "hyperliquid", "--from", resources.recording())
+    before = rows(connection, "SELECT * FROM ledger.liquidation")
+    valued = rows(connection, "SELECT * FROM ledger.valuation")
+    waiting = rows(connection, "SELECT * FROM ledger.undecoded")
+    connection.execute("UPDATE ledger.liquidation SET decoder_version = 0, method = 'adl_of_vault'")
+    connection.execute("UPDATE ledger.coverage SET decoder_version = 0")
+    connection.execute(
+        "INSERT INTO ledger.undecoded SELECT 'hyperliquid', event_key, block_number, block_at,"
+        " 'of an unknown shape', 0 FROM ledger.raw_event"
+        " WHERE event_key NOT LIKE 'ledger/%' ORDER BY event_key LIMIT 1"
+    )
+    values.value(connection)
+    monkeypatch.setattr(ledger, "LEGS_AT_ONCE", 10)
+
+    with Watched(conninfo, OF_PERPS) as watched:
+        counts = sync.redecode(connection)
+
+    assert watched.states <= {(len(before), 0, 0), (0, len(before), 0)}
+    assert rows(connection, "SELECT * FROM ledger.liquidation") == before
+    assert rows(connection, "SELECT * FROM ledger.valuation") == valued
+    assert rows(connection, "SELECT * FROM ledger.undecoded") == waiting
+    assert counts["liquidations"] == len(before)
+    assert rows(connection, "SELECT DISTINCT facts, decoder_version > 0 FROM ledger.coverage") == [
+        ("account_days", False), ("ledger_liquidations", False), ("liquidations", True),
+    ]  # fmt: skip
+
+    again = quick_indexer("redecode", "hyperliquid")
+    assert (again.returncode, rows(connection, "SELECT * FROM ledger.liquidation")) == (0, before)
+    assert f"{len(before):,} liquidations" in again.stdout
 
 
 def test_a_redecode_that_fails_on_the_way_leaves_the_old_rows(

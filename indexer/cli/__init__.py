@@ -372,10 +372,22 @@ def check(
 @main.command()
 @VENUES
 def redecode(venues: tuple[str, ...]) -> None:
-    """Derive the rows of chains again from the stored raw logs, without a node.
+    """Derive rows again from the stored raw logs of chains, or legs of hyperliquid, without a node.
+
+    Whoever reads the database sees all of it, or what was before.
 
     Example: indexer redecode aave_v3.ethereum
+
+    Example: indexer redecode hyperliquid
     """
+    if _is_hyperliquid(venues):
+        with connected() as connection:
+            counts = sync.redecode(connection)
+        out.print(
+            f"{counts['legs']:,} legs, {counts['liquidations']:,} liquidations,"
+            f" {counts['undecoded']:,} undecoded"
+        )
+        return
     chosen = chains.choose(venues)
     with connected() as connection:
         chains.redecode(connection, chosen)

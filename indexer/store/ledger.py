@@ -1,6 +1,6 @@
 """Writes facts and coverage. Everything here runs inside the caller's transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, get_args, get_type_hints
 
@@ -22,6 +22,8 @@ from indexer.model import (
     Undecoded,
 )
 from indexer.store.database import Connection
+
+LEGS_AT_ONCE = 20_000
 
 
 class Contradiction(NamedTuple):
@@ -264,6 +266,53 @@ def without_height(connection: Connection, chain: str) -> list[RawEvent]:
         (chain,),
     )
     return [RawEvent(*row) for row in rows]  # type: ignore[arg-type]
+
+
+def legs_in_order(connection: Connection, chain: str) -> Iterator[RawEvent]:
+    """All stored raw fills by their keys, so that the legs of a trade follow each other; as a
+    stream, within the caller's transaction."""
+    with connection.cursor(name="legs") as cursor:
+        cursor.itersize = LEGS_AT_ONCE
+        cursor.execute(
+            """
+            SELECT chain, event_key, block_number, block_at, body, uri, line
+            FROM ledger.raw_event JOIN ledger.source USING (source_id)
+            WHERE chain = %s AND event_key NOT LIKE 'ledger/%%'
+            ORDER BY event_key
+            """,
+            (chain,),
+        )
+        for row in cursor:
+            yield RawEvent(*row)  # type: ignore[arg-type]
+
+
+def forget_staged(connection: Connection) -> None:
+    """Empty the temporary rows of a transaction that goes on."""
+    connection.execute(
+        """
+        CREATE TEMP TABLE IF NOT EXISTS staged_liquidation (LIKE ledger.liquidation)
+            ON COMMIT DELETE ROWS;
+        CREATE TEMP TABLE IF NOT EXISTS staged_undecoded (LIKE ledger.undecoded)
+            ON COMMIT DELETE ROWS;
+        TRUNCATE staged_liquidation, staged_undecoded
+        """
+    )
+
+
+def now_decoded(connection: Connection, venue: str, keys: Sequence[str]) -> None:
+    """Forget why single events were no rows: they have become legs of trades."""
+    connection.execute(
+        "DELETE FROM ledger.undecoded WHERE venue = %s AND event_key = ANY(%s)", (venue, list(keys))
+    )
+
+
+def decoded_by(connection: Connection, venue: str, facts: Facts, decoder_version: int) -> None:
+    """Say that all rows of a venue are made by this version of its decoder."""
+    connection.execute(
+        "UPDATE ledger.coverage SET decoder_version = %s"
+        " WHERE (venue, facts) = (%s, %s) AND decoder_version <> %s",
+        (decoder_version, venue, facts, decoder_version),
+    )
 
 
 def stored_body(connection: Connection, chain: str, event_key: str) -> str | None:
