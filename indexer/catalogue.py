@@ -17,6 +17,7 @@ from indexer.evm_model import (
     PerpMap,
     ProtocolSpec,
 )
+from indexer.venues import hyperliquid
 
 MOST_NAMES = 6  # of deployments in a line of the table
 MOST_CHAINS = 3
@@ -85,7 +86,7 @@ HYPERLIQUID = Family(
     events=("liquidation",),
     beside=(),
     evidence="real",
-    methodology="A row for each forced trade, from the leg of the liquidated account.",
+    methodology=hyperliquid.SPEC.methodology,
     deployments=(),
 )
 

@@ -57,7 +57,7 @@ MAY_IMPORT = {
         *("abi_calls", "oracles", "tokens", "families"),
     },
     "decode": {"evm_model", "oracles", "resources"},
-    "catalogue": {"evm_model", "decode"},
+    "catalogue": {"evm_model", "decode", "venues"},
     "golden": {"evm_model", "decode"},
     "published": {"evm_model", "decode"},
     "step": {"errors", "model", "hyperliquid_format", "plan", "venues"},

@@ -26,7 +26,6 @@ from indexer.store import changes
 from indexer.store.changes import Cursor
 from indexer.store.database import connect
 from indexer.store.datasets import DATASETS, Dataset, Scope
-from indexer.venues import hyperliquid
 
 COUNTED = "counted"
 STDOUT = Path("-")
@@ -163,8 +162,7 @@ def _conninfo() -> str:
 
 def _methods() -> Mapping[str, str]:
     known = families(chains.specs_of(settings.read()))
-    methods = {one.venue: one.family.methodology for one in venues_of(known)}
-    return methods | {hyperliquid.SPEC.name: hyperliquid.SPEC.methodology}
+    return {one.venue: one.family.methodology for one in venues_of(known)}
 
 
 def _say(done: Done, where: str) -> None:
