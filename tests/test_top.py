@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -87,6 +87,13 @@ def test_a_frame_is_no_wider_and_no_higher_than_the_terminal(width: int) -> None
         lines = text(many, width, height)
         assert max(map(len, lines)) <= width
         assert len(lines) <= max(height, 14)
+
+
+def test_who_has_not_looked_yet_does_not_say_that_nothing_is_indexed() -> None:
+    nothing = Frame(AT, "strict/v1", None, [], [], [])
+
+    assert "nothing is indexed yet: indexer backfill" in text(nothing, 120)
+    assert "nothing is indexed" not in "".join(text(nothing._replace(fault="looking"), 120))
 
 
 def test_what_is_stopped_and_what_cannot_be_read_is_said() -> None:
@@ -208,11 +215,12 @@ class Terminal:
     def resize(self, columns: int, lines: int) -> None:
         fcntl.ioctl(self.us, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
-    def until(self, word: bytes, seconds: float = 60) -> None:
-        """Read until a word comes."""
+    def until(self, word: bytes, seconds: float = 60, do: Callable[[], object] = bool) -> None:
+        """Read until a word comes, and do something each time before."""
         end = time.monotonic() + seconds
         while word not in self.said:
             assert time.monotonic() < end, self.said[-2000:]
+            do()
             self._read(0.2)
 
     def _read(self, seconds: float) -> None:
@@ -297,10 +305,9 @@ def test_a_database_that_goes_away_is_said_and_found_again(
     )
     with terminal(conninfo, tmp_path) as opened:
         opened.until(b"nothing is indexed yet")
-        connection.execute(cut)
-        opened.until(b"terminat")
+        opened.until(b"terminat", do=lambda: connection.execute(cut))
         opened.said = b""
-        opened.until(b"nothing read")
+        opened.until(b"nothing is indexed yet")
         os.write(opened.us, b"q")
         code = opened.ended()
 

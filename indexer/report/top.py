@@ -44,7 +44,8 @@ def drawn(frame: Frame, width: int, height: int | None) -> RenderableType:
     """The frame, cut to so many lines; whole without a height."""
     parts = [_head(frame, width), _sums(frame, width)]
     if not frame.lags:
-        parts.append(Text("nothing is indexed yet: indexer backfill"))
+        if not frame.fault:  # who could not look does not know
+            parts.append(Text("nothing is indexed yet: indexer backfill"))
         return Group(*parts)
     room = None if height is None else max(height - _AROUND - len(frame.sums), 2)
     lags = frame.lags if room is None else frame.lags[: _lines_of_lags(room)]
