@@ -164,7 +164,7 @@ def filled(run: Run) -> Iterator[Connection]:
 
 def first_pass(connection: Connection) -> object:
     """Everything is valued for the first time."""
-    return values.value(connection, terms=TERMS)
+    return values.value_all(connection, terms=TERMS, venues=["aave_v3.ethereum"])
 
 
 def copy_ready(connection: Connection) -> object:
@@ -303,9 +303,9 @@ def report(run: Run) -> str:
         "",
         f"Medians of {len(rates)} rounds, in brackets the least and the most. A liquidation is one"
         f" row of `ledger.valuation`, which holds {BASES} bases with their prices; a basis is a row"
-        f" of `liq.valuations`. A pass goes in parts of {values.ROWS_AT_ONCE:,} liquidations, each"
-        " a synced transaction, with all checks for what is suspect. CPU is that of the whole"
-        " cluster.",
+        f" of `liq.valuations`. A pass goes in parts of at most {values.ROWS_AT_ONCE:,}"
+        " liquidations, each a synced transaction, with all checks for what is suspect, on two"
+        " connections. CPU is that of the whole cluster.",
         "",
         "| | liquidations/s | bases/s | wall s | Postgres CPU s |",
         "| --- | ---: | ---: | ---: | ---: |",

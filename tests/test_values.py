@@ -1,5 +1,6 @@
 """What liquidations were worth, from rows and prices that stand in the database."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -540,6 +541,59 @@ def test_a_pass_in_small_parts_gives_the_same(
     assert counts["liquidations"] == 8
 
 
+def test_a_pass_on_two_connections_gives_the_same(
+    connection: Connection,
+    lending: Made,
+    price: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    day = timedelta(days=1)
+    for number in range(1, 13):
+        lending(number, block_at=T0 + 3 * number * day, seized_raw=number * 10**17)
+        prices_of(price, 100 + number)
+    values.value(connection, terms=AAVE)
+    before = everything(connection)
+    connection.execute("TRUNCATE ledger.valuation, ledger.unvalued, ledger.suspect")
+
+    done: set[tuple[int | None, int]] = set()
+    one_part = values._value
+
+    def noted(on: Connection, part: Any) -> Counter[str]:
+        done.add((part.half, on.info.backend_pid))
+        return one_part(on, part)
+
+    monkeypatch.setattr(values, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(values, "_value", noted)
+    counts = values.value_all(connection, terms=AAVE, venues=[VENUE])
+
+    pid = connection.info.backend_pid
+    (other,) = {one for _, one in done} - {pid}
+    assert everything(connection) == before
+    assert counts["liquidations"] == 12
+    assert done == {(0, pid), (1, other), (None, pid)}
+
+
+def test_a_fault_of_either_connection_ends_the_pass(
+    connection: Connection, lending: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 13):
+        lending(number, block_at=T0 + timedelta(days=3 * number))
+
+    def fail_in(half: int) -> None:
+        def failing(on: Connection, part: Any) -> Counter[str]:
+            if part.half == half:
+                raise ZeroDivisionError(half)
+            return Counter()
+
+        monkeypatch.setattr(values, "_value", failing)
+
+    monkeypatch.setattr(values, "ROWS_AT_ONCE", 1)
+    for half in (0, 1):
+        fail_in(half)
+        with pytest.raises(ZeroDivisionError, match=str(half)):
+            values.value_all(connection, terms=AAVE, venues=[VENUE])
+
+
 def test_a_price_that_comes_changes_or_goes_moves_only_its_own_values(
     connection: Connection, lending: Made, price: Callable[..., None]
 ) -> None:
@@ -729,6 +783,30 @@ def test_a_pass_that_begins_while_a_row_changes_values_what_it_became(
 
     found = rows(connection, "SELECT event_key, repaid_usd FROM ledger.valuation")
     assert found == [(key, 1_000_000_000 * USDC_USD)]
+
+
+def test_halves_of_a_venue_are_valued_apart_and_a_change_waits_for_both(
+    connection: Connection, lending: Made, beside: Beside
+) -> None:
+    lending(1)
+    lock = "SELECT ledger.lock_half_of_values(%s, %s, true)"
+
+    def locked(half: int) -> Callable[[Connection], object]:
+        return lambda other: other.execute(lock, (VENUE, half))
+
+    for mine, of_other in ((0, 1), (1, 0)):
+        with connection.transaction():
+            locked(mine)(connection)
+            assert beside(locked(of_other)).done()
+            same = beside(locked(mine))
+            assert not same.done()
+        same.result()
+        with connection.transaction():
+            locked(mine)(connection)
+            going = beside(lambda other: other.execute("DELETE FROM ledger.lending_liquidation"))
+            assert not going.done()
+        going.result()
+        lending(1)
 
 
 # -- suspects ------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def value(
         else:
             budget = chains.Budget(per_second, per_day)
             faults = _fill(connection, chosen, budget, again, is_all=not venues)
-        values.value(connection, terms=terms_of(chosen.decoder), venues=names)
+        values.value_all(connection, terms=terms_of(chosen.decoder), venues=names)
         rollups.refresh(connection, now=datetime.now(UTC))
         _show(stored.summary(connection, names), form)
     if faults:

@@ -6,7 +6,7 @@ is read, so that each is read by its index. Of accounts, those in `$4`, values a
 one: their rows lie far apart in time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from psycopg import sql
@@ -389,6 +389,24 @@ _OF_WINDOW = sql.SQL(
     ) {alias} USING (venue, event_key, account)
     """
 )
+# Where several ways look at the one row of a source, it is joined once.
+_OF_SOURCE = sql.SQL(
+    """
+    LEFT JOIN (
+        SELECT v.venue, v.block_at, v.event_key, v.account, v.price_source, {columns}
+        FROM ledger.valuation v
+        WHERE {in_window} AND v.price_source = {source}
+    ) {shared} USING (venue, event_key, account)
+    """
+)
+_OF_SHARED = sql.SQL(
+    """
+    CROSS JOIN LATERAL (
+        SELECT {shared}.{usd}, CASE WHEN {shared}.{usd} IS NOT NULL THEN {shared}.price_source END,
+               CASE WHEN {shared}.{usd} IS NOT NULL THEN {shared}.{trust} END
+    ) {alias} (usd, price_source, trust)
+    """
+)
 _DISTINCT = sql.SQL("DISTINCT ON (v.venue, v.block_at, v.event_key, v.account)")
 _FIRST = sql.SQL(
     "ORDER BY v.venue, v.block_at, v.event_key, v.account,"
@@ -410,11 +428,41 @@ _OF_ROW = sql.SQL(
 
 def _joined(prices: Sequence[_Prices], of_accounts: bool) -> Sql:
     """One join for all that are the same: its number is that of the first of them."""
-    join = _of_row if of_accounts else _of_window
-    return sql.SQL(" ").join(
-        join(one, _alias(number)) for number, one in enumerate(prices)
-        if prices.index(one) == number
+    asked = {prices.index(one): one for one in prices}
+    if of_accounts:
+        return _lines(_of_row(one, _alias(number)) for number, one in asked.items())
+    by_source: dict[tuple[str, ...], dict[int, _Prices]] = {}
+    for number, one in asked.items():
+        by_source.setdefault((*one.sources,), {})[number] = one
+    return _lines(
+        _of_source(sources[0], ways) if _is_shared(sources, ways)
+        else _lines(_of_window(one, _alias(number)) for number, one in ways.items())
+        for sources, ways in by_source.items()
     )  # fmt: skip
+
+
+def _is_shared(sources: Sequence[str], ways: Mapping[int, _Prices]) -> bool:
+    is_plain = all(one.further is _NOTHING for one in ways.values())
+    return len(sources) == 1 and len(ways) > 1 and is_plain
+
+
+def _of_source(source: str, ways: Mapping[int, _Prices]) -> Sql:
+    shared = sql.Identifier(f"of_{source}")
+    columns = sorted({one.usd.as_string() for one in ways.values()}
+                     | {one.trust.as_string() for one in ways.values()})  # fmt: skip
+    join = _OF_SOURCE.format(
+        columns=sql.SQL(", ").join(map(sql.SQL, columns)), source=source, shared=shared,
+        in_window=_in_window("v"),
+    )  # fmt: skip
+    taken = (
+        _OF_SHARED.format(shared=shared, usd=one.usd, trust=one.trust, alias=_alias(number))
+        for number, one in ways.items()
+    )
+    return _lines([join, *taken])
+
+
+def _lines(parts: Iterable[Sql]) -> Sql:
+    return sql.SQL(" ").join(parts)
 
 
 def _of_row(prices: _Prices, alias: sql.Identifier) -> Sql:

@@ -6,13 +6,15 @@ any time, and a price that came, changed or went is all that moves anything.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from psycopg import sql
 
-from indexer.store import lending_values, perp_values, staged
+from indexer.store import database, lending_values, perp_values, staged
 from indexer.store.database import Connection
 from indexer.store.lending_values import Terms
 from indexer.store.staged import Scope
@@ -20,9 +22,25 @@ from indexer.store.staged import Scope
 ROWS_AT_ONCE = 40_000  # their temporary rows, 20 MB, fit in `database.TEMP_BUFFERS`
 
 
+WEEK = timedelta(weeks=1)  # since 1970: even ones and odd ones are locked apart
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 class _Kind(NamedTuple):
     table: str
     stage: Callable[[Connection, Scope, Terms], int]
+
+
+class _Part(NamedTuple):
+    """A venue between two times; `half` is 0 within one even week, 1 within an odd one, else
+    None."""
+
+    kind: _Kind
+    terms: Terms
+    venue: str
+    low: datetime
+    high: datetime | str
+    half: int | None
 
 
 _KINDS = (
@@ -44,14 +62,35 @@ def value(
     Counts `liquidations` that were looked at; rows `written` and `removed` for them; and the rows
     of each table that stand then: `valuation`, `unvalued`, `suspect`. Where one venue is valued
     twice at once, the second waits for the first, part by part."""
+    return _pass(connection, _parts(connection, terms or {}, venues, since, until))
+
+
+def value_all(
+    connection: Connection, *, terms: Mapping[str, Terms], venues: Sequence[str]
+) -> Counter[str]:
+    """Value everything of some venues as `value` does, on two connections at once: that of even
+    weeks, and that of odd ones. `connection` must be outside of a transaction."""
+    parts = list(_parts(connection, terms, venues, None, None))
+    even, odd = ([part for part in parts if part.half == half] for half in (0, 1))
+    if not (even and odd):
+        return _pass(connection, parts)
+    other = database.connect(database.conninfo_of(connection))
+    with closing(other), ThreadPoolExecutor(1) as beside:
+        found = beside.submit(_pass, other, odd)
+        try:
+            counts = _pass(connection, even)
+        except BaseException:
+            other.cancel_safe()
+            raise
+        counts += found.result()
+    return counts + _pass(connection, (part for part in parts if part.half is None))
+
+
+def _pass(connection: Connection, parts: Iterable[_Part]) -> Counter[str]:
     counts: Counter[str] = Counter()
-    for kind in _KINDS:
-        for venue in _venues(connection, kind.table, venues, since, until):
-            of_protocol = (terms or {}).get(venue.partition(".")[0], Terms())
-            for low, high in _parts(connection, kind.table, venue, since, until):
-                scope = {"venue": venue, "low": low, "high": high}
-                with connection.transaction():
-                    counts += _value(connection, kind, scope, of_protocol)
+    for part in parts:
+        with connection.transaction():
+            counts += _value(connection, part)
     return counts
 
 
@@ -71,15 +110,21 @@ def first_at(connection: Connection, chain: str, block_number: int) -> datetime 
     return None if row is None else row[0]
 
 
-def _value(connection: Connection, kind: _Kind, scope: Scope, terms: Terms) -> Counter[str]:
+def _value(connection: Connection, part: _Part) -> Counter[str]:
+    scope = {"venue": part.venue, "low": part.low, "high": part.high}
     staged.make_room(connection)
     # A statement of its own: what comes after it sees all that those before us have changed.
-    connection.execute("SELECT ledger.lock_values(%(venue)s, true)", scope)
-    counts = Counter(liquidations=kind.stage(connection, scope, terms))
+    if part.half is None:
+        connection.execute("SELECT ledger.lock_values(%(venue)s, true)", scope)
+    else:
+        connection.execute(
+            "SELECT ledger.lock_half_of_values(%s, %s, true)", (part.venue, part.half)
+        )
+    counts = Counter(liquidations=part.kind.stage(connection, scope, part.terms))
     for table in staged.TABLES:
         counts += staged.settle(connection, table, scope)
     if counts["written"] or counts["removed"]:
-        connection.execute(_CHANGED.format(table=sql.Identifier("ledger", kind.table)), scope)
+        connection.execute(_CHANGED.format(table=sql.Identifier("ledger", part.kind.table)), scope)
     return counts
 
 
@@ -142,23 +187,58 @@ _DISTINCT = sql.SQL(
 
 def _parts(
     connection: Connection,
+    terms: Mapping[str, Terms],
+    venues: Sequence[str] | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> Iterator[_Part]:
+    """All there is to value; `terms` are by protocol."""
+    for kind in _KINDS:
+        for venue in _venues(connection, kind.table, venues, since, until):
+            of_protocol = terms.get(venue.partition(".")[0], Terms())
+            for low, high in _times(connection, kind.table, venue, since, until):
+                yield _Part(kind, of_protocol, venue, low, high, _half(low, high))
+
+
+def _times(
+    connection: Connection,
     table: str,
     venue: str,
     since: datetime | None,
     until: datetime | None,
-) -> Iterator[tuple[datetime | str, datetime | str]]:
-    """Half-open times with about ROWS_AT_ONCE liquidations each; a block is never cut."""
-    low, end = since or "-infinity", until or "infinity"
-    query = sql.SQL(
-        """
-        SELECT block_at FROM {table}
-        WHERE venue = %s AND block_at > %s::timestamptz AND block_at < %s::timestamptz
-        ORDER BY block_at OFFSET %s LIMIT 1
-        """
-    ).format(table=sql.Identifier("ledger", table))
-    while True:
-        row: Any = connection.execute(query, (venue, low, end, ROWS_AT_ONCE)).fetchone()
-        yield low, end if row is None else row[0]
+) -> Iterator[tuple[datetime, datetime | str]]:
+    """Half-open times with at most about ROWS_AT_ONCE liquidations each, from the first one on; a
+    block is never cut, and none begins in a week and ends within a later one."""
+    scope = {"venue": venue, "low": since or "-infinity", "high": until or "infinity"}
+    name = sql.Identifier("ledger", table)
+    row: Any = connection.execute(_FIRST.format(table=name), scope).fetchone()
+    low = row[0]
+    while low is not None:
+        row = connection.execute(
+            _FURTHER.format(table=name), {**scope, "low": low, "rows": ROWS_AT_ONCE}
+        ).fetchone()
         if row is None:
+            yield low, scope["high"]
             return
-        low = row[0]
+        week = row[0] - (row[0] - EPOCH) % WEEK
+        high = week if low < week else row[0]
+        yield low, high
+        low = high
+
+
+_FIRST = sql.SQL(
+    "SELECT min(block_at) FROM {table} WHERE venue = %(venue)s"
+    " AND block_at >= %(low)s::timestamptz AND block_at < %(high)s::timestamptz"
+)
+_FURTHER = sql.SQL(
+    "SELECT block_at FROM {table} WHERE venue = %(venue)s"
+    " AND block_at > %(low)s::timestamptz AND block_at < %(high)s::timestamptz"
+    " ORDER BY block_at OFFSET %(rows)s LIMIT 1"
+)
+
+
+def _half(low: datetime, high: datetime | str) -> int | None:
+    if isinstance(high, str) or high - low > WEEK:
+        return None
+    week, last = ((at - EPOCH) // WEEK for at in (low, high - timedelta.resolution))
+    return week % 2 if week == last else None
