@@ -8,14 +8,14 @@ WITH top AS MATERIALIZED (
            min(block_at) AS first_at, max(block_at) AS last_at
     FROM counted
     WHERE line = 'counted'
-    GROUP BY venue, unit
+    GROUP BY unit, venue
     HAVING sum(usd) IS NOT NULL
     ORDER BY sum(usd) DESC, venue COLLATE "C", unit COLLATE "C"
     LIMIT %(top)s
 ), theirs AS MATERIALIZED (
     SELECT c.venue, c.unit, c.action, c.usd,
            c.block_at - lag(c.block_at) OVER (
-               PARTITION BY c.venue, c.dex, c.unit ORDER BY c.block_at) AS pause
+               PARTITION BY c.unit, c.venue, c.dex ORDER BY c.block_at) AS pause
     FROM counted c JOIN top USING (venue, unit)
     WHERE c.line = 'counted'
 ), heaviest AS (

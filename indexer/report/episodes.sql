@@ -9,7 +9,7 @@ WITH stays AS MATERIALIZED (
                AS at_least
     FROM counted
     WHERE line = 'counted'
-    GROUP BY venue, dex, unit
+    GROUP BY unit, venue, dex
 ), likely AS MATERIALIZED (
     SELECT venue, dex, unit
     FROM stays
@@ -18,12 +18,12 @@ WITH stays AS MATERIALIZED (
 ), spaced AS (
     SELECT venue, dex, unit, block_at, usd, mark_usd, realised_usd,
            block_at - lag(block_at) OVER (
-               PARTITION BY venue, dex, unit ORDER BY block_at) > %(gap)s AS is_late
+               PARTITION BY unit, venue, dex ORDER BY block_at) > %(gap)s AS is_late
     FROM counted JOIN likely USING (venue, dex, unit)
     WHERE line = 'counted'
 ), placed AS (
     SELECT spaced.*, count(*) FILTER (WHERE is_late) OVER (
-               PARTITION BY venue, dex, unit ORDER BY block_at ROWS UNBOUNDED PRECEDING) AS episode
+               PARTITION BY unit, venue, dex ORDER BY block_at ROWS UNBOUNDED PRECEDING) AS episode
     FROM spaced
 ), sums AS MATERIALIZED (
     SELECT venue, dex, unit, episode, sum(usd) AS usd, sum(mark_usd) AS mark_usd,

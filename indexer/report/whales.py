@@ -353,6 +353,7 @@ def collect(
     check_gap(timedelta(seconds=meant.repeat.gap_seconds))
     if top < 1:
         raise ConfigError(f"the report must have at least one row, not {top}")
+    window_lines.make_room(connection)
     with totals.snapshot(connection):
         low, high = _bounds(connection, meant, since, until, window)
         reader = _Reader(connection, asked, meant, low, high, top, first_blocks or {})

@@ -7,7 +7,7 @@ WITH whales AS MATERIALIZED (
       AND coalesce(valid_to, 'infinity') > %(window_from)s
 ), theirs AS MATERIALIZED (
     SELECT c.*, c.block_at - lag(c.block_at) OVER (
-               PARTITION BY c.venue, c.dex, c.unit ORDER BY c.block_at) AS pause
+               PARTITION BY c.unit, c.venue, c.dex ORDER BY c.block_at) AS pause
     FROM counted c
     WHERE c.line = 'counted' AND c.unit IN (SELECT account FROM whales)
 ), active AS (

@@ -6,10 +6,12 @@ query of `liq.total`, and so are those of the definitions next to it, which diff
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
+import psycopg
 from psycopg import sql
 
 from indexer.methodology.definition import LENDING_METHODS, Definition
@@ -20,6 +22,9 @@ from indexer.store.legs import Sql, legs
 from indexer.store.totals import Line
 
 GAPS = (60, 900, 3600)  # of episodes: section 5.1 of the methodology
+# The rows of a cascade's day stand there twice, half a gigabyte, and are read a dozen times; what
+# does not fit is written to disk and read back. Both are taken as they are used.
+BUFFERS, WORK_MEMORY = "512MB", "128MB"
 
 
 class Neighbour(NamedTuple):
@@ -46,10 +51,17 @@ class Beside(msgspec.Struct, frozen=True):
     episodes: int | None
 
 
+def make_room(connection: Connection) -> None:
+    """Of a session that has not used temporary tables yet; with others they stay as they are."""
+    with suppress(psycopg.errors.InvalidParameterValue):
+        connection.execute(sql.SQL("SET temp_buffers = {}").format(BUFFERS))
+
+
 def read(
     connection: Connection, definition: Definition, window: Window, others: Sequence[Neighbour]
 ) -> None:
     """Fill `seen` and `counted` for the transaction, to which they belong."""
+    connection.execute(sql.SQL("SET LOCAL work_mem = {}").format(WORK_MEMORY))
     ways = _ways(definition, others)
     asked = [definition, *(other.definition for other in others)]
     for name, query in (
@@ -299,7 +311,7 @@ _GAPS = sql.SQL(
     SELECT {counts}
     FROM (
         SELECT block_at - lag(block_at) OVER (
-                   PARTITION BY venue, dex, unit ORDER BY block_at) AS pause
+                   PARTITION BY unit, venue, dex ORDER BY block_at) AS pause
         FROM pg_temp.counted WHERE line = 'counted'
     ) spaced
     """
