@@ -180,7 +180,7 @@ def test_liquidations_are_found_without_asking_for_anybody_else(
     ):
         exchange.fills = by_user
         api = FillsApi(exchange.url, 1_200_000)
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
 
         def is_over() -> bool:
             return liquidated(connection) >= forced or time.monotonic() > end
@@ -206,7 +206,7 @@ def test_a_feed_that_breaks_off_is_said_and_listened_to_again(connection: Connec
     said: list[str] = []
     with Exchange() as exchange, Feed([Cut()], []) as told, Feed([]) as explorer:
         api = FillsApi(exchange.url)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         samples.follow_candidates(
             connection, Feeds(["BTC"], told.url, explorer.url, cool_seconds=0.01), api,
             lambda: told.connections > 1 or time.monotonic() > end, said.append,

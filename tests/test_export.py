@@ -542,7 +542,7 @@ def test_an_export_that_is_stopped_leaves_nothing(
     process = started(large, tmp_path, *words)
 
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
 
     assert process.returncode not in (0, -number)
     assert "Traceback" not in said
@@ -555,7 +555,7 @@ def test_an_export_that_is_killed_leaves_nothing_under_its_name_and_can_be_done_
     process = started(large, tmp_path, *SINGLE)
 
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     left = names_in(tmp_path)
     again = subprocess.run(
         [sys.executable, "-m", "indexer", "export", "liquidations", *SINGLE], cwd=tmp_path,
@@ -581,7 +581,7 @@ def test_an_export_that_loses_its_connection_says_so_and_leaves_nothing(
             return connection.execute(lost).fetchone() != (0,) or process.poll() is not None
 
         soon(terminated, 30)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
 
     assert (process.returncode, said.count("\n")) == (1, 1)
     assert said.startswith("indexer: database: ")

@@ -47,7 +47,7 @@ def ask(url: str, method: str = "GET") -> tuple[int, dict[str, str], str]:
     """Status, headers and body of an answer."""
     request = urllib.request.Request(url, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, dict(answer.headers), answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -344,7 +344,7 @@ def test_a_request_that_drips_is_cut_off(conninfo: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(serve, "REQUEST_SECONDS", 0.5)
     with monitored(conninfo) as url:
         port = int(url.rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as slow:
             begun, is_open = time.monotonic(), True
             while is_open and time.monotonic() - begun < 8:
                 is_open = drips(slow)
@@ -381,7 +381,7 @@ def test_nothing_of_a_request_is_repeated(conninfo: str) -> None:
             ask(f"{url}/metrics?x={CANARY}"), ask(f"{url}/{CANARY}"),
             ask(f"{url}/ready?venue={CANARY}"), ask(f"{url}/metrics/../{CANARY}"),
         ]  # fmt: skip
-        connection = HTTPConnection("127.0.0.1", int(url.rpartition(":")[2]), timeout=10)
+        connection = HTTPConnection("127.0.0.1", int(url.rpartition(":")[2]), timeout=60)
         connection.putrequest("GET", "/health")
         connection.putheader(f"X-{CANARY}", "x" * 70_000)
         connection.endheaders()
@@ -428,7 +428,7 @@ def test_the_command_answers_on_loopback_until_it_is_stopped(
         (url,) = re.findall(r"http://127\.0\.0\.1:\d+", said)
         status = ask(f"{url}/metrics")[0]
         begun.send_signal(end)
-        rest = begun.communicate(timeout=30)[1]
+        rest = begun.communicate(timeout=60)[1]
 
     assert (status, begun.returncode, rest) == (200, 0, "stopped\n")
 
@@ -437,7 +437,7 @@ def test_an_address_that_is_taken_is_said_in_one_line(conninfo: str, tmp_path: P
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with process(conninfo, tmp_path, "--listen", f"127.0.0.1:{port}") as begun:
-            said = begun.communicate(timeout=30)[1]
+            said = begun.communicate(timeout=60)[1]
 
     assert begun.returncode == 1
     assert said == f"indexer: cannot listen on 127.0.0.1:{port}: Address already in use\n"

@@ -266,7 +266,7 @@ def test_a_pid_file_of_nobody_does_not_block_the_start(kept: Server, left: str) 
 
 def test_our_output_ends_with_us_although_the_server_goes_on(kept: Server) -> None:
     server.stop(kept.data_dir)
-    said, _ = python(ENSURE, kept.data_dir).communicate(timeout=10)
+    said, _ = python(ENSURE, kept.data_dir).communicate(timeout=60)
     assert said == kept.conninfo + "\n"
     assert server.status(kept.data_dir) == kept
 

@@ -50,7 +50,7 @@ def listen(feed: Feed, name: str, until: Callable[[list[Heard]], bool], **kwargs
     key = KEY if vendor.key_in == "query" else None
     found: list[Heard] = []
     stream = Stream(vendor, feed.url, key, [ACCOUNT], cool_seconds=0.01, **kwargs)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
 
     def is_over() -> bool:
         return until(found) or time.monotonic() > end
@@ -255,7 +255,7 @@ def test_what_is_missing_is_said_before_anything_is_opened(
 
 def written(connection: Connection, feed: Feed, name: str, until: Callable[[], bool]) -> list[str]:
     said: list[str] = []
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     key = KEY if VENDORS[name].key_in == "query" else None
     stream = Stream(VENDORS[name], feed.url, key, cool_seconds=0.05)
     samples.listen(

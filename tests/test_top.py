@@ -229,7 +229,7 @@ class Terminal:
 
     def ended(self) -> int:
         """The exit code, with all that was said."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while self.process.poll() is None:
             assert time.monotonic() < end
             self._read(0.1)

@@ -1646,7 +1646,7 @@ def test_making_sums_waits_for_who_changes_a_row(connection: Connection, beside:
         summing = beside(lambda other: rolled(other, "strict/v1", "2025-10-10"))
         assert not summing.done()
 
-    assert summing.result(timeout=10) == [True]
+    assert summing.result(timeout=60) == [True]
     assert [row[:3] for row in asked(connection, SUMS, "strict/v1", DAY, NEXT)] == [
         ("hyperliquid", ALICE, Decimal(3))
     ]
@@ -1663,7 +1663,7 @@ def test_who_changes_a_row_waits_for_sums_on_their_way_and_forgets_them(
         changing = beside(lambda other: perp(other, "p2", {"usd": "2"}))
         assert not changing.done()
 
-    changing.result(timeout=10)
+    changing.result(timeout=60)
     assert asked(connection, ROLLED) == []
     assert total_of(connection, presets()["strict/v1"], DAY, NEXT)[0][5] == 2
 
@@ -1739,7 +1739,7 @@ def test_sums_wait_for_who_compiles_their_definition_anew(
         assert not summing.done()
         connection.execute("DELETE FROM ledger.rolled_day")
 
-    assert summing.result(timeout=10) == [True]
+    assert summing.result(timeout=60) == [True]
     assert total_of(connection, presets()["strict/v1"], DAY, NEXT)[0][5] == 0
 
 
