@@ -7,7 +7,7 @@ two halves: the even weeks and the odd ones. Who changes rows holds both, shared
 
 from alembic import op
 
-revision = "0034"
+revision = "0029"
 down_revision = "0028"
 
 LOCKS = """
